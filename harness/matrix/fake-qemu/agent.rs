@@ -88,8 +88,12 @@ pub fn printed(script: &str, line: &str, counters: &str, resets: u32) -> String 
         )
     } else if script.contains("nestmatrix-uptime=") {
         format!("[    0.000000] Linux version {KERNEL}\ncounters\n{counters}")
+    } else if script.contains("-qemu-root") {
+        "Supported machines are:\nq35                  Standard PC\npc-q35-7.2           Standard PC\n"
+            .to_owned()
     } else if script.contains("-machine help") {
-        "Supported machines are:\nmicrovm              microvm (i386)\nq35                  Standard PC\nfirmware qboot.rom\n"
+        "Supported machines are:\nmicrovm              microvm (i386)\nq35                  Standard PC\n\
+         pc-q35-10.0          Standard PC\npc-q35-7.2           Standard PC\nfirmware qboot.rom\n"
             .to_owned()
     } else if script.contains("wc -c") {
         "4096\n".to_owned()

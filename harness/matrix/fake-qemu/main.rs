@@ -71,7 +71,9 @@ fn serve(stack: &Arc<Stack>, channel: &str, stream: UnixStream) {
     if kind == "qmp" {
         let second = channel.contains("-second");
         stack.wait_until(level, |level| if second { level.second_launched } else { level.launched });
-        let Some(greeting) = answer(stack, level, channel, "greeting", &Ok(monitor::greeting())) else {
+        let Some(greeting) =
+            answer(stack, level, channel, "greeting", &Ok(monitor::greeting(stack.is_other(level, channel))))
+        else {
             return;
         };
         stack.send(channel, greeting.unwrap_or_default());
@@ -90,7 +92,7 @@ fn serve(stack: &Arc<Stack>, channel: &str, stream: UnixStream) {
         let Some(command) = request["execute"].as_str() else { continue };
         let arguments = &request["arguments"];
         let usual = match kind {
-            "qmp" => monitor::answer(stack, level, command, arguments),
+            "qmp" => monitor::answer(stack, level, channel, command, arguments),
             _ => {
                 stack.wait_until(level, |level| level.agent_answers);
                 stack.wait_while_paused(level);

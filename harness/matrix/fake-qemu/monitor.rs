@@ -21,16 +21,24 @@ const PLUGGED: &str = "/machine/peripheral/nest-plugged";
 const WITHOUT_SLOTS: &str = "microvm";
 
 /// The greeting of a monitor.
-pub fn greeting() -> Value {
-    json!({"QMP": {"version": version(), "capabilities": ["oob"]}})
+pub fn greeting(is_other: bool) -> Value {
+    json!({"QMP": {"version": version(is_other), "capabilities": ["oob"]}})
 }
 
-fn version() -> Value {
-    json!({"qemu": {"major": 10, "minor": 0, "micro": 0}, "package": "fake"})
+/// The version of a QEMU, which may be the other one of its host.
+fn version(is_other: bool) -> Value {
+    let (major, minor) = if is_other { (7, 2) } else { (10, 0) };
+    json!({"qemu": {"major": major, "minor": minor, "micro": 0}, "package": "fake"})
 }
 
 /// The usual answer to a command.
-pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -> Result<Value, String> {
+pub fn answer(
+    stack: &Arc<Stack>,
+    level: u8,
+    channel: &str,
+    command: &str,
+    arguments: &Value,
+) -> Result<Value, String> {
     let line = stack.command_line(level);
     Ok(match command {
         "qmp_capabilities" | "cont" | "stop" | "quit" | "set-action" => json!({}),
@@ -44,7 +52,7 @@ pub fn answer(stack: &Arc<Stack>, level: u8, command: &str, arguments: &Value) -
             let ram = json!({"transferred": 4096, "dirty-sync-count": 1});
             json!({"status": "completed", "total-time": 5, "downtime": 1, "ram": ram})
         }
-        "query-version" => version(),
+        "query-version" => version(stack.is_other(level, channel)),
         "query-kvm" => json!({"enabled": line.contains("accel=kvm"), "present": true}),
         "query-status" => stack.status(level),
         "query-cpus-fast" => cpus(&line).0.map(cpu).collect(),

@@ -51,7 +51,9 @@ pub enum Act {
     Event(String, Value),
     /// The level's QEMU ends.
     EndQemu(End),
-    /// The same, but no channel shows it: the ports in the level below stay open.
+    /// The QEMU ends that the level is being migrated to.
+    EndTarget(End),
+    /// The level's QEMU ends, but no channel shows it: the ports in the level below stay open.
     EndQemuUnseen(End),
 }
 

@@ -52,8 +52,10 @@ pub struct Level {
     pub is_windows: bool,
     /// What it has said on its console, if no channel takes that.
     pub said: String,
-    /// It was migrated: its channels, and those of the levels inside it, are now those of its second machine.
+    /// It was migrated, and not back: its channels, and those of the levels inside it, are now those of its second machine.
     moved: bool,
+    /// Whether the other QEMU of its host runs its first machine, and its second one.
+    is_other: [bool; 2],
     /// How often it was reset.
     resets: u32,
     /// How many CPUs it got while it ran.
@@ -261,6 +263,7 @@ impl Stack {
                     self.event(level, "STOP", &Value::Null);
                 }
                 Act::Event(name, data) => self.event(level, name, data),
+                Act::EndTarget(end) => self.end_target(level, end),
                 Act::EndQemu(end) => self.end(level, end, true),
                 Act::EndQemuUnseen(end) => self.end(level, end, false),
             }
@@ -350,9 +353,13 @@ impl Stack {
         if let Some(inner) = qemu.or(created) {
             self.ports(inner, true);
             let in_second = self.levels().range(..inner).any(|(_, outer)| outer.second_launched);
-            let second = in_second || script.contains(&format!("-name L{inner}-second"));
-            let is_next = self.change(inner, |level| {
+            let is_second = script.contains(&format!("-name L{inner}-second"));
+            let second = in_second || is_second;
+            let is_other = script.contains("-qemu-root");
+            let (is_next, was_there) = self.change(inner, |level| {
+                let was_there = if is_second { level.second_launched } else { level.launched };
                 (level.launched, level.line) = (true, line);
+                level.is_other[usize::from(is_second)] = is_other;
                 level.second_launched |= second;
                 let is_next = std::mem::take(&mut level.gone);
                 if is_next {
@@ -362,10 +369,14 @@ impl Stack {
                     level.resets += 1;
                     level.processes.clear();
                 }
-                is_next
+                (is_next, was_there)
             });
             if is_next {
-                self.send(&self.channel(inner, "qmp"), monitor::greeting());
+                self.send(&self.channel(inner, "qmp"), monitor::greeting(is_other));
+            } else if was_there && !in_second {
+                // The level is migrated to a machine on channels that another one has left.
+                let channel = format!("l{inner}{}.qmp", if is_second { "-second" } else { "" });
+                self.send(&channel, monitor::greeting(is_other));
             }
         }
         if let Some(pid) = killed {

@@ -1145,11 +1145,28 @@ fn what_libvirt_can_not_launch_is_an_error(#[case] more: &str, #[case] expected:
 #[case::with_an_action("chain = [\"pause\"]\ndo = \"pause\"", "key `chain` has no meaning here")]
 #[case::reads("chain = [\"pause\"]\nreads = true", "key `reads` has no meaning here")]
 #[case::never("do = \"pause\"\nrepeat = 0", "`repeat` is out of range: 0")]
-#[case::there_and_back(
-    "chain = [\"migrate\", \"migrate\"]",
-    "a scenario can start a second machine only once"
+#[case::to_what("do = \"migrate-to-other\"", "`other-qemu` of L1 is missing")]
+#[case::back_from_what("chain = [\"migrate\", \"migrate-back\"]", "`other-qemu` of L1 is missing")]
+#[case::never_used(
+    "do = \"migrate\"\n[levels.l1]\nother-qemu = \"debian 12\"",
+    "no step migrates L1 to its other QEMU"
 )]
-#[case::again_and_again("do = \"migrate\"\nrepeat = 2", "a scenario can start a second machine only once")]
+#[case::of_l0(
+    "do = \"migrate\"\n[levels.l0]\nother-qemu = \"debian 12\"",
+    "key `other-qemu` has no meaning here"
+)]
+#[case::unknown_system(
+    "do = \"migrate-to-other\"\n[levels.l1]\nother-qemu = \"plan9 4\"",
+    "unknown system `plan9`"
+)]
+#[case::two_levels(
+    "do = \"migrate\"\n[[step]]\nname = \"also\"\nafter = \"l2-check\"\non = \"l2\"\ndo = \"migrate\"",
+    "L2 can't be migrated: another step migrates L1"
+)]
+#[case::beside_another(
+    "do = \"migrate\"\n[[step]]\nname = \"also\"\nafter = \"l1-kvm\"\non = \"l1\"\ndo = \"boot-another\"",
+    "a scenario can boot a second machine only once, and can't migrate a level then"
+)]
 fn what_is_no_series_of_events_is_an_error(#[case] action: &str, #[case] expected: &str) {
     let step = format!("[[step]]\nname = \"live\"\nafter = \"l2-check\"\non = \"l1\"\n{action}");
     let report = scenario_and(&step);

@@ -105,6 +105,10 @@ pub enum OwnAction {
     BootAnother,
     /// Migrates the level, with everything in it, to a second QEMU on the same host.
     Migrate,
+    /// Migrates the level to another version of QEMU on the same host.
+    MigrateToOther,
+    /// Migrates the level from another version of QEMU back to that of its host.
+    MigrateBack,
     /// Stops the level for a while, and lets it continue.
     Pause,
     /// Saves the level, with everything in it, to a file on its host, ends its QEMU, and restores it in a new one.
@@ -132,6 +136,8 @@ impl Word for OwnAction {
         Self::Reboot,
         Self::BootAnother,
         Self::Migrate,
+        Self::MigrateToOther,
+        Self::MigrateBack,
         Self::Pause,
         Self::SaveRestore,
         Self::Reset,
@@ -149,6 +155,8 @@ impl Word for OwnAction {
             Self::Reboot => "reboot",
             Self::BootAnother => "boot-another",
             Self::Migrate => "migrate",
+            Self::MigrateToOther => "migrate-to-other",
+            Self::MigrateBack => "migrate-back",
             Self::Pause => "pause",
             Self::SaveRestore => "save-restore",
             Self::Reset => "reset",
@@ -168,6 +176,8 @@ impl OwnAction {
     pub fn is_lifecycle(self) -> bool {
         match self {
             Self::Migrate
+            | Self::MigrateToOther
+            | Self::MigrateBack
             | Self::Pause
             | Self::SaveRestore
             | Self::Reset
@@ -183,24 +193,22 @@ impl OwnAction {
 
     /// Whether the level boots again, and the levels inside with it.
     pub fn boots_again(self) -> bool {
-        match self {
-            Self::Reset | Self::PowerOff | Self::Crash => true,
-            Self::Measure
-            | Self::Reboot
-            | Self::BootAnother
-            | Self::Migrate
-            | Self::Pause
-            | Self::SaveRestore
-            | Self::HotplugCpu
-            | Self::HotplugMemory
-            | Self::HotplugDisk
-            | Self::HotplugNetwork => false,
-        }
+        matches!(self, Self::Reset | Self::PowerOff | Self::Crash)
     }
 
     /// Whether a device is plugged in that its machine must have a slot for.
     pub fn plugs_device(self) -> bool {
         matches!(self, Self::HotplugDisk | Self::HotplugNetwork)
+    }
+
+    /// Whether it migrates the level to another QEMU.
+    pub fn is_migration(self) -> bool {
+        matches!(self, Self::Migrate | Self::MigrateToOther | Self::MigrateBack)
+    }
+
+    /// Whether it needs another version of QEMU on the level's host.
+    pub fn needs_other_qemu(self) -> bool {
+        matches!(self, Self::MigrateToOther | Self::MigrateBack)
     }
 }
 
@@ -231,15 +239,13 @@ impl StepAction {
 impl Step {
     /// The level that gets a second machine from it, if any.
     pub fn second_machine(&self) -> Option<LevelNumber> {
-        let is_second = |action: &OwnAction| matches!(action, OwnAction::BootAnother | OwnAction::Migrate);
+        let is_second = |action: &OwnAction| *action == OwnAction::BootAnother || action.is_migration();
         self.action.actions().iter().any(is_second).then_some(self.on)
     }
 
-    /// How many second machines it starts.
-    pub fn second_machines(&self) -> usize {
-        let is_second = |action: &&OwnAction| matches!(action, OwnAction::BootAnother | OwnAction::Migrate);
-        let once = self.action.actions().iter().filter(is_second).count();
-        once.saturating_mul(usize::try_from(self.repeat).unwrap_or(usize::MAX))
+    /// Whether it boots a second machine beside the first one of its level.
+    pub fn boots_another(&self) -> bool {
+        self.action.actions().contains(&OwnAction::BootAnother)
     }
 
     /// The level whose memory its host must hold a second time, because the step saves it to a file, if any.
@@ -261,7 +267,7 @@ impl Step {
     pub fn starts_second(&self, level: LevelNumber) -> bool {
         self.action.actions().iter().any(|action| match action {
             OwnAction::BootAnother => level == self.on || Some(level) == self.on.next(),
-            OwnAction::Migrate => level == self.on,
+            OwnAction::Migrate | OwnAction::MigrateToOther | OwnAction::MigrateBack => level == self.on,
             OwnAction::Measure
             | OwnAction::Reboot
             | OwnAction::Pause

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nestmatrix_model::{LevelNumber, Stage, StageKind};
 use nestmatrix_vmm::guest::Agent;
-use nestmatrix_vmm::qemu::{ChannelKind, Instance, Machine, Monitor};
+use nestmatrix_vmm::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
 use nestmatrix_vmm::wire::{Notice, Wire};
 use qapi::qmp::{self, RebootAction};
 use tokio::sync::mpsc;
@@ -234,12 +234,14 @@ impl Stack<'_> {
         machine: &Machine,
     ) -> Result<Option<(Monitor, mpsc::Receiver<Notice>)>, Stop> {
         let id = MachineId::from(machine);
-        let on_panel = machine.metal.is_some_and(|metal| metal.has_only_a_console());
-        self.open_console(id, &id.to_string(), on_panel)?;
-        // If a level is restored, the conversation with its agent exists already.
-        if machine.agent && machine.instance != Instance::Incoming {
-            let notices = self.watch.inlet(id.level, WatchEvent::Agent);
-            self.open_wire(id, ChannelKind::Agent, notices)?;
+        // The conversations with a level that is migrated to it exist already.
+        if !machine.instance.is_incoming() {
+            let on_panel = machine.metal.is_some_and(|metal| metal.has_only_a_console());
+            self.open_console(id, &id.to_string(), on_panel)?;
+            if machine.agent {
+                let notices = self.watch.inlet(id.level, WatchEvent::Agent);
+                self.open_wire(id, ChannelKind::Agent, notices)?;
+            }
         }
         if !machine.has_monitor() {
             return Ok(None);
@@ -258,6 +260,14 @@ impl Stack<'_> {
         let (channel, records) = (id.channel(ChannelKind::Console), self.request.records());
         let opened = self.channels.open_console(channel, label, on_panel, view, &records);
         opened.map_err(|why| self.harness(why))
+    }
+
+    /// Another machine runs a level, or a level around it: its console is on the channel `to` now, and was on `from`.
+    pub(super) async fn move_console(&mut self, [from, to]: [ChannelName; 2]) -> Result<(), Stop> {
+        let view = self.watch.console(to.level).cloned();
+        let view = view.ok_or_else(|| self.harness(format!("{} is not watched", to.level)))?;
+        let moved = self.channels.move_console([from, to], view, &self.request.records()).await;
+        moved.map_err(|why| self.harness(why))
     }
 
     /// Begins a conversation with a machine.

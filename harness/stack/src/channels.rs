@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
+use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::guest::{Answers, Console, ExecOutput, PanelLines, SharedAnswers, Shell};
 use nestmatrix_vmm::qemu::{ChannelKind, ChannelName};
 use nestmatrix_vmm::wire::{Notice, Speaker, Transcript, Wire};
@@ -70,11 +71,14 @@ impl Records<'_> {
 /// The near ends of a stack's channels.
 #[derive(Default)]
 pub(super) struct Channels {
-    /// Streams of channels that are not open yet.
+    /// Streams of channels that are not open yet, or that a migrated machine has left.
     streams: BTreeMap<ChannelName, UnixStream>,
     shells: BTreeMap<ChannelName, ConsoleShell>,
-    /// Consoles of machines that were migrated. Closing the writing end of a console closes all of it.
-    left: Vec<ConsoleShell>,
+    /// Consoles that migrated machines have left, and which the next machine on these channels takes over. Closing the writing end of
+    /// a console closes all of it.
+    left: BTreeMap<ChannelName, ConsoleShell>,
+    /// The level that runs on the second set of channels, and the levels inside it too.
+    on_second: Option<LevelNumber>,
     commands: Rc<Cell<u32>>,
 }
 
@@ -84,12 +88,32 @@ impl Channels {
         self.streams.extend(streams);
     }
 
-    /// The stream of a channel that is about to be opened.
+    /// The stream of a channel that is about to be opened: a level that is launched inside a migrated one has its channels in the set
+    /// that this one uses.
     ///
     /// # Errors
     /// There is none.
     pub(super) fn take(&mut self, channel: ChannelName) -> Result<UnixStream, String> {
+        let in_moved = self.on_second.is_some_and(|moved| channel.level > moved);
+        let channel = ChannelName { second: channel.second || in_moved, ..channel };
         self.streams.remove(&channel).ok_or_else(|| format!("channel {channel} is not open"))
+    }
+
+    /// From now on, `level` and the levels inside it use the second set of channels, or the first one again.
+    pub(super) fn move_to(&mut self, level: LevelNumber, second: bool) {
+        self.on_second = second.then_some(level);
+    }
+
+    /// The level that runs on the second set of channels, if it is inside `level`.
+    pub(super) fn moved_inside(&self, level: LevelNumber) -> Option<LevelNumber> {
+        self.on_second.filter(|moved| *moved > level)
+    }
+
+    /// Drops what the last machine on these channels left unread there. Nothing speaks on them now.
+    pub(super) fn clear(&self, channels: &[ChannelName]) {
+        for stream in channels.iter().filter_map(|channel| self.streams.get(channel)) {
+            while matches!(stream.try_read(&mut [0; 4096]), Ok(1..)) {}
+        }
     }
 
     /// Reads a console into `view` from now on, and into the record named `label`.
@@ -105,6 +129,20 @@ impl Channels {
         records: &Records<'_>,
     ) -> Result<(), String> {
         let stream = self.take(channel)?;
+        let shell = self.read_console(stream, label, on_panel, view, records)?;
+        self.shells.insert(channel, shell);
+        Ok(())
+    }
+
+    /// Reads the console on `stream`, and types there.
+    fn read_console(
+        &self,
+        stream: UnixStream,
+        label: &str,
+        on_panel: bool,
+        view: ConsoleView,
+        records: &Records<'_>,
+    ) -> Result<ConsoleShell, String> {
         let record = records.file(label, "console.log");
         let reader = Console::open(&record, records.started).map_err(|e| not_recorded(&record, &e))?;
         let answers = view.answers().clone();
@@ -122,8 +160,7 @@ impl Channels {
         tokio::task::spawn_local(reader.read(from_guest, each));
         let shell = if on_panel { Shell::on_panel(to_guest) } else { Shell::new(to_guest) };
         let typed = Rc::new(Mutex::new(shell));
-        self.shells.insert(channel, ConsoleShell { typed, answers, commands: Rc::clone(&self.commands) });
-        Ok(())
+        Ok(ConsoleShell { typed, answers, commands: Rc::clone(&self.commands) })
     }
 
     /// Begins a conversation on a channel of a machine. Its unsolicited messages go to `notices`.
@@ -143,8 +180,7 @@ impl Channels {
         };
         let stream = self.take(id.channel(kind))?;
         let record = records.file(&id.to_string(), &format!("{kind}.jsonl"));
-        let transcript =
-            Transcript::create(&record, records.started).map_err(|e| not_recorded(&record, &e))?;
+        let transcript = Transcript::open(&record, records.started).map_err(|e| not_recorded(&record, &e))?;
         Ok(Wire::start(speaker, peer, stream, transcript, notices))
     }
 
@@ -153,16 +189,25 @@ impl Channels {
         self.shells.get(&id.channel(ChannelKind::Console))
     }
 
-    /// From now on, input for the console of a level goes to that of its second machine.
-    pub(super) async fn move_console(&mut self, id: MachineId) {
-        let second = MachineId::second(id.level).channel(ChannelKind::Console);
-        let Some(second) = self.shells.remove(&second) else { return };
-        if let Some(first) = self.shell(id) {
-            std::mem::swap(&mut *first.typed.lock().await, &mut *second.typed.lock().await);
-            self.left.push(second);
-        } else {
-            self.shells.insert(id.channel(ChannelKind::Console), second);
-        }
+    /// From now on, the console of a level is the one on the channel `to`, where another machine runs it, instead of the one on `from`.
+    ///
+    /// # Errors
+    /// There is none, or it can't be recorded.
+    pub(super) async fn move_console(
+        &mut self,
+        [from, to]: [ChannelName; 2],
+        view: ConsoleView,
+        records: &Records<'_>,
+    ) -> Result<(), String> {
+        let next = match self.streams.remove(&to) {
+            Some(stream) => self.read_console(stream, &to.level.to_string(), false, view, records)?,
+            None => self.left.remove(&to).ok_or_else(|| format!("channel {to} is not open"))?,
+        };
+        let console = self.shell(to.level.into());
+        let console = console.ok_or_else(|| format!("{} has no console", to.level))?.clone();
+        std::mem::swap(&mut *console.typed.lock().await, &mut *next.typed.lock().await);
+        self.left.insert(from, next);
+        Ok(())
     }
 }
 

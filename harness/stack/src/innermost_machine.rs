@@ -1,5 +1,5 @@
 //! Chooses the innermost level's machine type, and the firmware of every level from L2 on, among those that the QEMU of their
-//! host offers.
+//! host offers. A level that can be migrated to another version of QEMU gets a type of machine that both have.
 //!
 //! The QEMU is asked in the level itself, since its image may be of any architecture. Its answer is remembered with that image.
 
@@ -16,7 +16,7 @@ use super::machines::{FIRMWARE, MachineId};
 use super::snapshots::SnapshotLevel;
 use super::stack::Stack;
 use super::{Blame, Hypervisor, MachineSettings, StackPlan, Stop};
-use crate::host::Host;
+use crate::host::{Host, last_lines_of};
 
 /// The machine of a level, of a type and with firmware that the QEMU of its host has.
 pub(super) struct Fitted {
@@ -65,7 +65,8 @@ impl Stack<'_> {
             && let Some(offer) = self.offer_of(id, host).await?
         {
             if has_choice {
-                let chosen = choose(profile, &level_plan.settings, host.name(), &offer);
+                let has_other = plan.other_qemus.contains_key(&level);
+                let chosen = choose(profile, &level_plan.settings, has_other, host.name(), &offer);
                 let chosen = chosen.map_err(|why| self.harness(why).about(level))?;
                 fitted.innermost_machine = Some(chosen);
             }
@@ -74,6 +75,11 @@ impl Stack<'_> {
                 fitted.default_firmware.insert(level);
                 why_default_firmware = Some(format!("{missing} is missing in the level around"));
             }
+        }
+        if plan.other_qemus.contains_key(&level) {
+            let base = fitted.machine(index, instance).machine;
+            let machine_type = self.type_for_both(id, host, &base).await?;
+            fitted.machine_types.extend(machine_type.map(|machine_type| (level, machine_type)));
         }
         let machine = fitted.machine(index, instance);
         Ok(Fitted { machine, is_chosen: fitted.innermost_machine.is_some(), why_default_firmware })
@@ -99,6 +105,42 @@ impl Stack<'_> {
             tracing::warn!("the machine types of {}'s QEMU can't be remembered: {e}", host.name());
         }
         Ok(offer)
+    }
+
+    /// The type of machine that the QEMU of `host` and the other one there both have, and that means the same to both: of the versions
+    /// of `base` the newest. Both QEMUs are asked, which also gets the other one ready. None if the scenario sets the type.
+    async fn type_for_both(
+        &mut self,
+        id: MachineId,
+        host: &Rc<dyn Host>,
+        base: &str,
+    ) -> Result<Option<String>, Stop> {
+        if let Some(known) = self.machine_types.get(&id.level) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(other) = self.request.plan.other_qemu(id.level) else { return Ok(None) };
+        let about = id.level.below().unwrap_or(id.level);
+        let host_of_machines = Rc::clone(host).machine_host().map_err(|e| self.harness(e.to_string()))?;
+        let printed = self.during(about, host_of_machines.list_other_machine_types(&other)).await?;
+        let Some(of_other) = read(&printed) else {
+            let said = last_lines_of(&String::from_utf8_lossy(&printed.stderr));
+            return Err(
+                self.harness(format!("the other QEMU for {} lists no machine types: {said}", id.level))
+            );
+        };
+        if self.request.level(id.level).is_some_and(|plan| plan.settings.machine_type.is_some()) {
+            return Ok(None);
+        }
+        // A QEMU that lists nothing does not start either, and says why.
+        let Some(own) = self.offer_of(id, host).await? else { return Ok(None) };
+        let Some(common) = newest_in_both(base, &own, &of_other) else {
+            let host = host.name();
+            let why =
+                format!("the QEMU of {host} and the other one there have no version of {base} in common");
+            return Err(self.harness(why).about(id.level));
+        };
+        self.machine_types.insert(id.level, common.clone());
+        Ok(Some(common))
     }
 
     /// The stop of a level that does not boot. It says nothing about the stack if the level has firmware that is unreliable on
@@ -128,21 +170,39 @@ impl Stack<'_> {
 fn choose(
     profile: &ArchInfo,
     settings: &MachineSettings,
+    has_other_qemu: bool,
     host: &str,
     offer: &QemuOffer,
 ) -> Result<&'static InnermostMachine, String> {
     match &settings.machine_type {
         Some(machine_type) => Ok(profile.innermost_machine_like(machine_type)),
-        None => profile.innermost_machine_of(&offer.machine_types, settings.needs_pci()).ok_or_else(|| {
-            let fitting = profile.innermost_machines_with(settings.needs_pci());
-            let wanted: Vec<&str> = fitting.map(|innermost| innermost.machine.name).collect();
-            format!(
-                "the QEMU of {host} has none of the machine types {}; it has {}",
-                wanted.join(", "),
-                offer.machine_types.join(", ")
-            )
-        }),
+        // Those without PCI (microvm) have no versions.
+        None => profile
+            .innermost_machine_of(&offer.machine_types, settings.needs_pci() || has_other_qemu)
+            .ok_or_else(|| {
+                let fitting = profile.innermost_machines_with(settings.needs_pci() || has_other_qemu);
+                let wanted: Vec<&str> = fitting.map(|innermost| innermost.machine.name).collect();
+                format!(
+                    "the QEMU of {host} has none of the machine types {}; it has {}",
+                    wanted.join(", "),
+                    offer.machine_types.join(", ")
+                )
+            }),
     }
+}
+
+/// The newest version of the type `base` that two QEMUs have. QEMU names them `pc-q35-7.2` and `pseries-7.2`, RHEL's QEMU
+/// `pc-q35-rhel9.4.0`.
+fn newest_in_both(base: &str, own: &QemuOffer, other: &QemuOffer) -> Option<String> {
+    let version = |name: &str| -> Option<Vec<u32>> {
+        let family = if base == "pc" { "i440fx" } else { base };
+        let version = name.strip_prefix("pc-").unwrap_or(name).strip_prefix(family)?.strip_prefix('-')?;
+        let numbers = version.strip_prefix("rhel").unwrap_or(version);
+        numbers.split('.').map(|number| number.parse().ok()).collect()
+    };
+    let both = own.machine_types.iter().filter(|name| other.machine_types.contains(name));
+    let versions = both.filter_map(|name| Some((version(name)?, name)));
+    versions.max().map(|(_, name)| name.clone())
 }
 
 /// The names in the output of `-machine help`: a heading, and then a line for each type, its name first. Lines on firmware
@@ -211,7 +271,7 @@ firmware bios-256k.bin
         let offer = read(&printed(text, 0)).unwrap();
         for architecture in [Architecture::Amd, Architecture::Intel] {
             let chosen =
-                choose(ArchInfo::of(architecture), &MachineSettings::default(), "L1", &offer).unwrap();
+                choose(ArchInfo::of(architecture), &MachineSettings::default(), false, "L1", &offer).unwrap();
             assert_eq!(
                 (chosen.machine.name, offer.firmware.iter().any(|file| file == "qboot.rom")),
                 (expected, has_firmware)
@@ -226,7 +286,7 @@ firmware bios-256k.bin
     #[case("isapc", "pc")]
     fn a_type_that_the_scenario_sets_is_not_chosen_among(#[case] set: &str, #[case] expected: &str) {
         let settings = MachineSettings { machine_type: Some(set.to_owned()), ..MachineSettings::default() };
-        let chosen = choose(ArchInfo::of(Architecture::Amd), &settings, "L1", &offer("q35")).unwrap();
+        let chosen = choose(ArchInfo::of(Architecture::Amd), &settings, false, "L1", &offer("q35")).unwrap();
         assert_eq!(chosen.machine.name, expected);
     }
 
@@ -235,6 +295,7 @@ firmware bios-256k.bin
         let why = choose(
             ArchInfo::of(Architecture::Amd),
             &MachineSettings::default(),
+            false,
             "L1",
             &offer("none x-remote"),
         )
@@ -249,8 +310,43 @@ firmware bios-256k.bin
     fn a_type_whose_name_only_begins_alike_is_another() {
         let offer = offer("microvm-next pc-q35-9.2 pc");
         let chosen =
-            choose(ArchInfo::of(Architecture::Amd), &MachineSettings::default(), "L1", &offer).unwrap();
+            choose(ArchInfo::of(Architecture::Amd), &MachineSettings::default(), false, "L1", &offer)
+                .unwrap();
         assert_eq!(chosen.machine.name, "pc");
+    }
+
+    #[rstest]
+    #[case::of_two_versions(
+        "q35",
+        "q35 pc-q35-10.0 pc-q35-7.2 pc-q35-6.2",
+        "q35 pc-q35-7.2 pc-q35-6.2 pc-q35-5.2",
+        Some("pc-q35-7.2")
+    )]
+    #[case::by_number(
+        "pseries",
+        "pseries-9.2 pseries-10.0",
+        "pseries-10.0 pseries-9.2",
+        Some("pseries-10.0")
+    )]
+    #[case::of_rhel("q35", "pc-q35-rhel9.2.0 pc-q35-rhel9.4.0", "pc-q35-rhel9.2.0", Some("pc-q35-rhel9.2.0"))]
+    #[case::i440fx("pc", "pc pc-i440fx-7.2 pc-q35-8.0", "pc pc-i440fx-7.2 pc-q35-8.0", Some("pc-i440fx-7.2"))]
+    #[case::nothing("q35", "q35 pc-q35-rhel9.4.0", "q35 pc-q35-7.2", None)]
+    #[case::no_version("microvm", "microvm", "microvm", None)]
+    #[case::a_variant("pseries", "pseries-2.12-sxxm", "pseries-2.12-sxxm", None)]
+    fn two_qemus_have_the_newest_type_that_means_the_same_to_both(
+        #[case] base: &str,
+        #[case] own: &str,
+        #[case] other: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        assert_eq!(newest_in_both(base, &offer(own), &offer(other)).as_deref(), expected);
+    }
+
+    #[test]
+    fn an_innermost_level_with_another_qemu_gets_a_machine_that_has_versions() {
+        let (settings, offer) = (MachineSettings::default(), offer("microvm q35"));
+        let chosen = choose(ArchInfo::of(Architecture::Amd), &settings, true, "L1", &offer).unwrap();
+        assert_eq!(chosen.machine.name, "q35");
     }
 
     #[rstest]

@@ -60,8 +60,8 @@ pub use measure::{LoopTime, Loops};
 pub use observation::{LevelFacts, Observation, StageTime, Usage};
 pub use pause::{Answer, Ask, Inspector, PausedLevel, PausedStack, Request};
 pub use plan::{
-    BootFiles, BootImage, FirstBoot, GuestFiles, LevelPlan, MachineSettings, Metal, StackPlan, SwtpmArchive,
-    SystemDisk, UefiFirmware, UnifiedKernelDisk, WindowsSystem,
+    BootFiles, BootImage, FirstBoot, GuestFiles, LevelPlan, MachineSettings, Metal, OtherQemuImage,
+    StackPlan, SwtpmArchive, SystemDisk, UefiFirmware, UnifiedKernelDisk, WindowsSystem,
 };
 pub use program::{End, ProgramEnd, UserProgram, read_program_cases};
 pub use random::random_hex;

@@ -84,6 +84,8 @@ pub(super) struct Machines {
     requested: BTreeMap<MachineId, Requested>,
     /// Outermost first; second machines come in the order of their start.
     running: Vec<RunningMachine>,
+    /// Levels that were migrated: only one QEMU runs each of them.
+    migrated: BTreeSet<LevelNumber>,
     /// Levels whose QEMU a fault of the scenario killed.
     killed: BTreeSet<LevelNumber>,
     /// Machines that have done their work, and whose end is the end of that.
@@ -143,7 +145,7 @@ impl Machines {
         self.running.iter().any(|running| running.id.level == level)
     }
 
-    /// The machine that contains the levels inside `level`: after a migration, the second one.
+    /// The machine that contains the levels inside `level`: after a migration, the one that it was migrated to.
     pub(super) fn current(&self, level: LevelNumber) -> Option<MachineId> {
         self.get(level.into()).map(|running| running.id)
     }
@@ -152,6 +154,12 @@ impl Machines {
     pub(super) fn take(&mut self, id: MachineId) -> Option<Box<dyn RunningProcess>> {
         let place = self.running.iter().position(|running| running.id == id)?;
         Some(self.running.remove(place).qemu)
+    }
+
+    /// Takes the machine that a level was migrated from: it is about to end.
+    pub(super) fn take_migrated(&mut self, id: MachineId) -> Option<Box<dyn RunningProcess>> {
+        self.migrated.insert(id.level);
+        self.take(id)
     }
 
     /// Forgets the machines of the levels inside `level`, which ended when it was reset.
@@ -170,8 +178,9 @@ impl Machines {
     pub(super) async fn kill(&mut self, fault: &Fault) -> Result<(), String> {
         self.killed.insert(fault.level);
         let running = self.get(MachineId { level: fault.level, second: fault.second });
-        // The first machine is no substitute for the second. After a migration only the second exists.
-        let running = running.filter(|running| !fault.second || running.id.second);
+        // The first machine is no substitute for the second. After a migration there is only one, on either set of channels.
+        let is_it = |id: MachineId| !fault.second || id.second || self.migrated.contains(&id.level);
+        let running = running.filter(|running| is_it(running.id));
         let running = running.ok_or_else(|| {
             format!("its {}QEMU does not run yet", if fault.second { "second " } else { "" })
         })?;

@@ -1,11 +1,10 @@
-//! Migrates a level to a second QEMU on the same host, with everything that runs in it.
+//! Migrates a level to another QEMU on the same host, with everything that runs in it.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use nestmatrix_model::LevelNumber;
-use nestmatrix_vmm::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor};
+use nestmatrix_vmm::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor, OtherQemu};
 use nestmatrix_vmm::wire::{CallError, Notice, Wire};
 use qapi::qmp;
 use serde_json::Value;
@@ -13,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::boot_level::Started;
 use super::innermost_machine::Fitted;
+use super::lifecycle::machine_of;
 use super::machines::{MachineId, Requested};
 use super::stack::Stack;
 use super::{Stop, Symptom};
@@ -20,6 +20,20 @@ use super::{Stop, Symptom};
 /// Pause between two questions for the progress of a migration. QEMU reports its end by an event only if a capability was set
 /// before, and the figures must be queried anyway.
 const POLL: Duration = Duration::from_millis(250);
+
+/// How often it is looked whether a second QEMU that has not taken a machine has ended.
+const LOOKS: usize = 20;
+
+/// Which QEMU a level is migrated to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MigrateTo {
+    /// Another process of the one that runs it.
+    Same,
+    /// The one of another version.
+    Other,
+    /// The one that its host has.
+    Own,
+}
 
 /// A migration that is about to begin.
 struct Prepared {
@@ -31,27 +45,38 @@ struct Prepared {
 }
 
 impl Stack<'_> {
-    /// Migrates `level`; returns a description of that.
-    pub(super) async fn migrate(&mut self, level: LevelNumber) -> Result<String, Stop> {
-        let prepared = self.prepare_migration(level).await;
+    /// Migrates `level` to another QEMU, which uses the set of channels that the present one does not use; returns a description of
+    /// that.
+    pub(super) async fn migrate(&mut self, level: LevelNumber, to: MigrateTo) -> Result<String, Stop> {
+        let from = machine_of(self, level)?;
+        let source = self.wire(level, ChannelKind::Qmp)?;
+        let old_version = self.version_of(level.into(), &source).await?;
+        let prepared = self.prepare_migration(level, from, to).await;
         let Prepared { machine, monitor, notices, uri } =
             prepared.map_err(|stop| stop.before("the migration"))?;
-        let source = self.wire(level, ChannelKind::Qmp)?;
+        let new_version = self.version_of((&machine).into(), monitor.wire()).await?;
+        if (old_version == new_version) != (to == MigrateTo::Same) {
+            let why = format!("{level} runs on QEMU {old_version}, and the next one is QEMU {new_version}");
+            return Err(self.harness(why).before("the migration"));
+        }
+        let to = MachineId::from(&machine);
         self.watch.begin_move(level);
         self.during(level, async { Ok(source.execute(outgoing(uri)).await?) }).await?;
         let came = self.during(level, async { Ok(outcome(&source).await?) }).await?;
         if came["status"] != "completed" {
-            let text = |value: &Value| value.as_str().map(str::to_owned);
-            let said = text(&came["error-desc"]).unwrap_or_default();
-            let status = text(&came["status"]).unwrap_or_else(|| "in no known state".to_owned());
-            return Err(Stop::stack(self.stage, Symptom::MigrationFailed { level, status, said }));
+            return Err(self.migration_failed(to, &came).await?);
         }
-        self.switch(&machine, notices, &source).await?;
+        // A source has done its part even if the target can't read what it gets.
+        let taken = self.during(to, async { Ok(outcome(monitor.wire()).await?) }).await?;
+        if taken["status"] != "completed" {
+            return Err(self.migration_failed(to, &taken).await?);
+        }
+        self.switch(&machine, from, notices, &source).await?;
         self.during(level, async { Ok(monitor.resume().await?) }).await?;
         let answers = self.check_that_it_answers(level).await?;
         let ram = &came["ram"];
         let seen = format!(
-            "completed in {} ms, down for {} ms, {} KiB in {} rounds",
+            "from QEMU {old_version} to QEMU {new_version}, completed in {} ms, down for {} ms, {} KiB in {} rounds",
             came["total-time"],
             came["downtime"],
             ram["transferred"].as_u64().unwrap_or(0) / 1024,
@@ -60,13 +85,54 @@ impl Stack<'_> {
         Ok([Some(seen), answers].into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 
-    /// Makes the second QEMU listen.
-    async fn prepare_migration(&mut self, level: LevelNumber) -> Result<Prepared, Stop> {
+    /// The version that a QEMU reports.
+    async fn version_of(&mut self, id: MachineId, qemu: &Wire) -> Result<String, Stop> {
+        let asked = self.during(id, async { Ok(Monitor::reattach(qemu.clone()).await?) }).await?;
+        Ok(asked.version().to_owned())
+    }
+
+    /// The QEMU that runs a level after a migration, if that is not the one that its host has.
+    fn next_qemu(
+        &self,
+        level: LevelNumber,
+        from: MachineId,
+        to: MigrateTo,
+    ) -> Result<Option<OtherQemu>, Stop> {
+        let present = self.machines.requested(from).and_then(|running| running.machine.other_qemu.clone());
+        match (to, present) {
+            (MigrateTo::Same, present) => Ok(present),
+            (MigrateTo::Other, None) => {
+                let other = self.request.plan.other_qemu(level);
+                let other = other.ok_or_else(|| self.harness(format!("{level} has no other QEMU")))?;
+                Ok(Some(other))
+            }
+            (MigrateTo::Own, Some(_)) => Ok(None),
+            (MigrateTo::Other, Some(_)) => {
+                Err(self
+                    .harness(format!("{level} runs on the other QEMU already: use `migrate-back` before")))
+            }
+            (MigrateTo::Own, None) => {
+                let why = format!("{level} runs on the QEMU of its host: use `migrate-to-other` before");
+                Err(self.harness(why))
+            }
+        }
+    }
+
+    /// Makes another QEMU listen.
+    async fn prepare_migration(
+        &mut self,
+        level: LevelNumber,
+        from: MachineId,
+        to: MigrateTo,
+    ) -> Result<Prepared, Stop> {
+        let other_qemu = self.next_qemu(level, from, to)?;
         let (index, on) = self.place_of_second(level)?;
         let nonce = self.request.plan.nonce.clone();
+        let instance = Instance::Incoming { second: !from.second };
         let Fitted { machine, why_default_firmware, .. } =
-            self.fitted_machine(index, Instance::Incoming, nonce, &on.host).await?;
-        let cpus = self.machines.requested(level.into()).map(|first| first.machine.hardware.cpus);
+            self.fitted_machine(index, instance, nonce, &on.host).await?;
+        let machine = Machine { other_qemu, ..machine };
+        let cpus = self.machines.requested(from).map(|running| running.machine.hardware.cpus);
         if cpus.is_some_and(|cpus| cpus != machine.hardware.cpus) {
             return Err(
                 self.harness(format!("{level} got another CPU, which a second machine does not have"))
@@ -79,6 +145,7 @@ impl Stack<'_> {
         }
         self.machines.request(Requested { machine: machine.clone(), why_default_firmware });
         let id = MachineId::from(&machine);
+        self.channels.clear(&machine.channels());
         let Started { monitor, .. } = self.start(&machine, &on).await?;
         let (monitor, notices) = monitor.ok_or_else(|| self.harness("the machine has no monitor"))?;
         self.query_machine(&machine, &monitor).await?;
@@ -92,44 +159,74 @@ impl Stack<'_> {
         Ok(Prepared { machine, monitor, notices, uri })
     }
 
-    /// The second QEMU now runs the level. Its channels and those of the levels inside it go through that QEMU, and the first
-    /// one ends.
+    /// The stop of a migration that one of both QEMUs reports as failed. If the second one has ended, it says why better than the
+    /// first one, which only lost its connection.
+    async fn migration_failed(&mut self, to: MachineId, came: &Value) -> Result<Stop, Stop> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let status = text(&came["status"]).unwrap_or_else(|| "in no known state".to_owned());
+        let qemu = self.machines.take(to);
+        let looking = async {
+            for _ in 0..LOOKS {
+                match &qemu {
+                    Some(qemu) => match qemu.ended().await? {
+                        Some(end) => return Ok(Some(end)),
+                        None => tokio::time::sleep(POLL).await,
+                    },
+                    None => break,
+                }
+            }
+            Ok(None)
+        };
+        let end = self.during(to.level.below().unwrap_or(to.level), looking).await;
+        // If it runs, it must end with the stack.
+        qemu.into_iter().for_each(|qemu| self.machines.add(to, qemu));
+        let end = end?;
+        let of_second = end.as_ref().map(|end| format!("the second QEMU {}", end.describe()));
+        let said = text(&came["error-desc"]).into_iter().chain(of_second).collect::<Vec<_>>().join("; ");
+        let stop = Stop::stack(self.stage, Symptom::MigrationFailed { level: to.level, status, said });
+        // For example the kernel, if memory runs out.
+        let is_taken_away = end.is_some_and(|end| end.ended.is_from_outside());
+        Ok(if is_taken_away { stop.not_its_fault() } else { stop })
+    }
+
+    /// Another QEMU now runs the level. Its channels and those of the levels inside it go through that QEMU, and the one that ran it
+    /// ends.
     async fn switch(
         &mut self,
         machine: &Machine,
+        from: MachineId,
         notices: mpsc::Receiver<Notice>,
         source: &Wire,
     ) -> Result<(), Stop> {
         let level = machine.level;
-        let abort = self.watch.end_move(level);
+        let second = machine.instance.is_second();
+        let abort = self.watch.end_move(level, second);
         self.watch.listen_to(level.into(), notices);
-        let first = self.machines.take(level.into());
+        let left = self.machines.take_migrated(from);
         if let Some(abort) = abort {
             return Err(self.explain(abort, false).await);
         }
-        self.channels.move_console(level.into()).await;
-        let own_agent = machine.agent.then(|| machine.channel(ChannelKind::Agent));
-        let passed: BTreeSet<ChannelName> = machine.ports.iter().map(|port| port.channel).collect();
-        for channel in own_agent.into_iter().chain(passed) {
+        self.channels.move_to(level, second);
+        let is_own_monitor =
+            |channel: &ChannelName| channel.level == level && channel.kind == ChannelKind::Qmp;
+        for channel in machine.channels().into_iter().filter(|channel| !is_own_monitor(channel)) {
+            let old = ChannelName { second: from.second, ..channel };
             match channel.kind {
-                // The streams of levels that are not up yet are still waiting.
-                _ if !self.machines.runs(channel.level) => {
-                    let stream = self.channels.take(channel).map_err(|why| self.harness(why))?;
-                    self.channels.add([(ChannelName { second: false, ..channel }, stream)]);
-                }
-                ChannelKind::Console => {
-                    let id = MachineId { level: channel.level, second: channel.second };
-                    self.open_console(id, &channel.level.to_string(), false)?;
-                    self.channels.move_console(channel.level.into()).await;
-                }
+                // The streams of levels that are not up yet are still waiting, in both sets.
+                _ if !self.machines.runs(channel.level) => {}
+                ChannelKind::Console => self.move_console([old, channel]).await?,
                 ChannelKind::Qmp | ChannelKind::Agent => {
                     let stream = self.channels.take(channel).map_err(|why| self.harness(why))?;
-                    self.wire(channel.level, channel.kind)?.move_to(stream);
+                    let wire = self.wire(channel.level, channel.kind)?;
+                    let left = wire.move_to(stream).await;
+                    self.channels.add(left.map(|stream| (old, stream)));
                 }
             }
         }
         self.quit(level, source).await?;
-        match first {
+        let stream = source.release().await;
+        self.channels.add(stream.map(|stream| (from.channel(ChannelKind::Qmp), stream)));
+        match left {
             Some(process) => self.wait_for_end(level, &*process).await,
             None => Ok(()),
         }

@@ -114,7 +114,7 @@ impl Stack<'_> {
     async fn loads(&mut self, device: &Path) -> Result<bool, Stop> {
         let plan = self.request.plan;
         // It must not take the locks of the disks: the machine needs them when it continues.
-        let mut machine = plan.machine(0, Instance::Incoming).discarding_writes();
+        let mut machine = plan.machine(0, Instance::Incoming { second: true }).discarding_writes();
         if let Memory::Shared(memory) = &plan.memory {
             machine.memory = Memory::Snapshot(memory.clone());
         }

@@ -1,5 +1,6 @@
 //! A stack that boots: each level is started on the host that the level below it has become.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use nestmatrix_model::{Fault, FaultAction, LevelNumber, Stage};
@@ -36,6 +37,8 @@ pub(super) struct Stack<'a> {
     pub(super) levels: Levels,
     /// A second machine that a step has booted, and the level in it.
     pub(super) second: Option<SecondMachine>,
+    /// The types of the machines of levels that two QEMUs can run, as far as they are chosen.
+    pub(super) machine_types: BTreeMap<LevelNumber, String>,
     pub(super) clocks: Clocks,
     pub(super) limits: WaitLimits,
     /// The programs that the initramfs of the innermost level brings.
@@ -62,6 +65,7 @@ impl<'a> Stack<'a> {
             machines: Machines::default(),
             levels: Levels::default(),
             second: None,
+            machine_types: BTreeMap::new(),
             clocks: Clocks::default(),
             limits: WaitLimits::new(request.limits),
             archive: None,

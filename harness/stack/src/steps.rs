@@ -157,6 +157,8 @@ impl Stack<'_> {
             // A boot takes steps, so the future is recursive and needs a box.
             OwnAction::BootAnother => Box::pin(self.boot_another(on)).await,
             OwnAction::Migrate
+            | OwnAction::MigrateToOther
+            | OwnAction::MigrateBack
             | OwnAction::Pause
             | OwnAction::SaveRestore
             | OwnAction::Reset

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use exchange::{Change, Exchange, Request};
+use exchange::{Change, Exchange, Over, Request, give};
 pub use transcript::Transcript;
 
 use crate::guest::excerpt;
@@ -129,21 +129,32 @@ impl Wire {
             last_received: Rc::clone(&last_received),
         };
         tokio::task::spawn_local(async move {
-            let why = exchange.serve(reader, requested, changing).await;
+            let Over { why, released } = exchange.serve(reader, requested, changing).await;
             exchange.waiting.clear();
             exchange.pending.clear();
             // Pending calls fail with the reason, so it is published before the listener takes the notice.
             let _ = closed_tx.send(Some(why.clone()));
+            if let Some((reader, to)) = released {
+                give(reader, exchange.writer, to);
+            }
             let _ = exchange.notices.send(Notice::Closed(why)).await;
         });
         Self { peer: Rc::from(peer.into()), speaker, last_received, requests, changes, closed }
     }
 
     /// Continues the conversation on another stream to the same peer, which has been migrated. Commands without a reply on the old
-    /// stream may be lost.
-    pub fn move_to(&self, stream: UnixStream) {
-        // A conversation that is over stays so.
-        let _ = self.changes.send(Change::Move(stream));
+    /// stream may be lost. Returns the old stream, which stays open; none if the conversation is over, and stays so.
+    pub async fn move_to(&self, stream: UnixStream) -> Option<UnixStream> {
+        let (old, given_back) = oneshot::channel();
+        let _ = self.changes.send(Change::Move { stream, old });
+        given_back.await.ok()
+    }
+
+    /// Ends the conversation and returns its stream, which stays open for the next peer; none if it was over before.
+    pub async fn release(&self) -> Option<UnixStream> {
+        let (to, given_back) = oneshot::channel();
+        let _ = self.changes.send(Change::Release(to));
+        given_back.await.ok()
     }
 
     /// From now on until [`Wire::resume`], the peer may end: nothing that it says is passed on, and no end of the stream ends the
@@ -373,7 +384,7 @@ mod tests {
         let silent = async |_far: UnixStream| std::future::pending().await;
         with_peer(silent, |wire, mut noticed| async move {
             let (near, mut far) = UnixStream::pair().unwrap();
-            wire.move_to(near);
+            assert!(wire.move_to(near).await.is_some());
             tokio::task::spawn_local(async move {
                 let mut sent = [0; 256];
                 let _ = far.read(&mut sent).await.unwrap();
@@ -383,6 +394,9 @@ mod tests {
             tokio::task::yield_now().await;
             assert_eq!(wire.call("query-status", Value::Null).await.unwrap(), json!(7));
             assert!(noticed.try_recv().is_err(), "the old stream's end is no end of the conversation");
+            assert!(wire.release().await.is_some(), "another peer can take its place");
+            assert_eq!(noticed.recv().await, Some(Notice::Closed("the harness has closed it".into())));
+            assert!(wire.release().await.is_none(), "it is over");
         })
         .await;
     }

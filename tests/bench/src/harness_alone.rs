@@ -114,6 +114,7 @@ fn levels(planned: &Planned) -> Vec<LevelRecord> {
         disk: None,
         uefi: None,
         swtpm: None,
+        other_qemu: None,
         seen: LevelFacts {
             clock_slowdown: None,
             kernel: Some("6.1.0-50-cloud-amd64".to_owned()),

@@ -152,10 +152,10 @@ impl Stack {
         self.event(level, "MIGRATION", &json!({"status": if is_done { "completed" } else { "failed" }}));
     }
 
-    /// Moves a level to its second machine.
+    /// Moves a level to its other machine.
     pub fn migrate(&self, level: u8) {
         self.event(level, "STOP", &Value::Null);
-        self.change(level, |level| level.moved = true);
+        self.change(level, |level| level.moved ^= true);
     }
 
     /// Ends the QEMUs of the levels inside a level.
@@ -189,11 +189,28 @@ impl Stack {
         });
     }
 
+    /// Whether the QEMU at the end of a channel is the other one of its host.
+    pub fn is_other(&self, level: u8, channel: &str) -> bool {
+        let second = usize::from(channel.contains("-second"));
+        self.levels().get(&level).is_some_and(|level| level.is_other[second])
+    }
+
+    /// Ends the QEMU that a level is being migrated to.
+    pub fn end_target(&self, level: u8, end: &End) {
+        self.change(level - 1, |below| {
+            let target = below.processes.values_mut().rfind(|process| process.qemu == Some(level));
+            target.into_iter().for_each(|target| target.end = Some(end.clone()));
+        });
+    }
+
     /// Ends the first QEMU of a level that has moved to another one.
     pub fn end_first(&self, level: u8) {
         let end = End { status: Some(0), signal: None, stdout: String::new(), stderr: String::new() };
         self.change(level - 1, |below| {
-            let first = below.processes.values_mut().find(|process| process.qemu == Some(level));
+            let first = below
+                .processes
+                .values_mut()
+                .find(|process| process.qemu == Some(level) && process.end.is_none());
             if let Some(first) = first {
                 first.end = Some(end);
             }

@@ -41,9 +41,29 @@ pub struct LevelRecord {
     /// The image of the swtpm that played its TPM, if it had one and that came from an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swtpm: Option<ImageRecord>,
+    /// The other QEMU that it could be migrated to, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_qemu: Option<OtherQemuRecord>,
     /// What was seen in it.
     #[serde(flatten)]
     pub seen: LevelFacts,
+}
+
+/// A QEMU of another image than that of the level that ran it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherQemuRecord {
+    /// The system that it is from, by its image: `debian-12`.
+    pub os: String,
+    /// The image's recipe, product and digest.
+    pub image: ImageRecord,
+    /// Its version by its package; a step has what QEMU itself reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu: Option<String>,
+    /// How near that system is to the required one.
+    pub fidelity: Fidelity,
+    /// Why it is used; absent for the required system itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fidelity_reason: Option<String>,
 }
 
 /// The fidelity of a level's system. Records of earlier versions say whether it is a stand-in.

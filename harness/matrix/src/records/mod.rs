@@ -26,7 +26,7 @@ mod verdict_word;
 
 pub(crate) use build::build;
 pub use case_changes::{CaseChange, CaseChanges};
-pub use cell_record::{Attempt, CellRecord, ImageRecord, LevelRecord, Restored};
+pub use cell_record::{Attempt, CellRecord, ImageRecord, LevelRecord, OtherQemuRecord, Restored};
 pub use comparison::{Change, Comparison};
 pub use disk::{DiskRecord, UefiRecord};
 pub use folder::RunFolder;

@@ -39,6 +39,8 @@ pub(super) fn not_done(action: &StepAction) -> Option<&'static str> {
     match action {
         OwnAction::BootAnother => Some("nestmatrix boots a second machine"),
         OwnAction::Migrate => Some("nestmatrix migrates the level"),
+        OwnAction::MigrateToOther => Some("nestmatrix migrates the level to another version of QEMU"),
+        OwnAction::MigrateBack => Some("nestmatrix migrates the level back to the QEMU of its host"),
         OwnAction::Pause => Some("nestmatrix pauses the level"),
         OwnAction::SaveRestore => Some("nestmatrix saves the level and restores it"),
         OwnAction::Reset => Some("nestmatrix resets the level"),

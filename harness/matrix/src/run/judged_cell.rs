@@ -18,9 +18,10 @@ use super::ready_cell::{ReadyCell, ReadyLevel};
 use super::schedule::Dispatch;
 use crate::contained::RelativeFolder;
 use crate::records::{
-    Attempt, CellRecord, DiskRecord, ImageRecord, LevelRecord, Restored, RunFolder, VerdictWord,
+    Attempt, CellRecord, DiskRecord, ImageRecord, LevelRecord, OtherQemuRecord, Restored, RunFolder,
+    VerdictWord,
 };
-use crate::scenario::KnownFlaky;
+use crate::scenario::{ImageChoice, KnownFlaky};
 
 /// An attempt that counts: the last attempt of one repetition of a cell.
 pub(super) struct CountedAttempt {
@@ -109,7 +110,7 @@ impl ReadyCell {
 
 impl ReadyLevel {
     fn record(&self, observation: &Observation) -> LevelRecord {
-        let Self { planned, image, uefi, swtpm } = self;
+        let Self { planned, image, uefi, swtpm, other_qemu } = self;
         LevelRecord {
             level: planned.spec.level,
             required: planned.spec.system.to_string(),
@@ -120,6 +121,11 @@ impl ReadyLevel {
             disk: image.as_ref().and_then(DiskRecord::of),
             uefi: uefi.clone(),
             swtpm: swtpm.as_ref().map(ImageRecord::from),
+            other_qemu: planned.other_qemu.as_ref().zip(other_qemu.as_ref()).map(|(planned, image)| {
+                let ImageChoice { image: os, fidelity, reason } = planned.choice.clone();
+                let qemu = image.qemu_version().map(|qemu| qemu.version.clone());
+                OtherQemuRecord { os, image: image.into(), qemu, fidelity, fidelity_reason: reason }
+            }),
             seen: observation.levels.get(&planned.spec.level).cloned().unwrap_or_default(),
         }
     }

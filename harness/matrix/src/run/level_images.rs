@@ -101,12 +101,24 @@ impl Planner<'_> {
                         None if has_tpm => self.swtpm(isa, is_outermost),
                         None => Ok(None),
                     };
-                    match (self.firmware(spec, isa), swtpm) {
-                        (Ok(firmware), Ok(swtpm)) => {
+                    let other_qemu = self.other_qemu(cell, spec, metal, permitted);
+                    match (self.firmware(spec, isa), swtpm, other_qemu) {
+                        (Ok(firmware), Ok(swtpm), Ok(other_qemu)) => {
                             let (spec, boots) = (spec.clone(), recipe);
-                            levels.push(PlannedLevel { spec, choice, boots, firmware, swtpm, others });
+                            levels.push(PlannedLevel {
+                                spec,
+                                choice,
+                                boots,
+                                firmware,
+                                swtpm,
+                                other_qemu,
+                                others,
+                            });
                         }
-                        (firmware, swtpm) => reasons.extend(firmware.err().into_iter().chain(swtpm.err())),
+                        (firmware, swtpm, other_qemu) => {
+                            let why = [firmware.err(), swtpm.err(), other_qemu.err()];
+                            reasons.extend(why.into_iter().flatten());
+                        }
                     }
                 }
                 Err(reason) => {
@@ -310,7 +322,12 @@ fn roles<'c>(
 }
 
 /// The recipe of an image that was chosen. Of several, it is one that can be built here.
-fn recipe_of<'c>(catalog: &'c Catalog, image: &str, isa: Isa, variant: Option<&str>) -> Option<&'c Recipe> {
+pub(super) fn recipe_of<'c>(
+    catalog: &'c Catalog,
+    image: &str,
+    isa: Isa,
+    variant: Option<&str>,
+) -> Option<&'c Recipe> {
     recipes_for(catalog, isa, variant).find(|recipe| {
         catalog.unbuildable(recipe.name()).is_none()
             && available_image(recipe, catalog).is_some_and(|available| available.name == image)

@@ -175,7 +175,7 @@ fn windows(role: &Arc<WindowsRole>, enlightenments: Enlightenments) -> WindowsSy
 }
 
 /// An image's name. The same name means the same files.
-fn name_with_digest(image: &Image) -> String {
+pub(super) fn name_with_digest(image: &Image) -> String {
     let name = format!("{} {}", image.name(), image.digest());
     // Each preparation of a disk makes other files of the same inputs.
     match image.files_digest() {

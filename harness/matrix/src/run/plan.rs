@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::NativeMetals;
 use super::fate::Planner;
 use super::level_images::supply;
+use super::other_qemu::PlannedOtherQemu;
 use super::savable::always_cold;
 use crate::records::SkipReason;
 use crate::scenario::{Cell, Denied, Filter, ImageChoice, LevelSpec, Matrix, RunProfile};
@@ -59,6 +60,8 @@ pub struct PlannedLevel {
     pub firmware: Option<(String, Product)>,
     /// The recipe and product of the swtpm that plays its TPM; none if it has no TPM, or if the installed swtpm plays it.
     pub swtpm: Option<(String, Product)>,
+    /// The image of the QEMU that it can be migrated to, if its scenario asks for one.
+    pub other_qemu: Option<PlannedOtherQemu>,
     /// Other images that can serve it, the next best first.
     pub others: Vec<Alternative>,
 }
@@ -225,8 +228,9 @@ impl RunPlan {
             .filter_map(|planned| match &planned.fate {
                 Fate::Boots { levels, .. } => {
                     let of_level = |level: &PlannedLevel| {
-                        let PlannedLevel { boots, firmware, swtpm, .. } = level.clone();
-                        [boots, firmware, swtpm].into_iter().flatten()
+                        let PlannedLevel { boots, firmware, swtpm, other_qemu, .. } = level.clone();
+                        let other_qemu = other_qemu.map(|other| other.image);
+                        [boots, firmware, swtpm, other_qemu].into_iter().flatten()
                     };
                     Some(levels.iter().flat_map(of_level))
                 }

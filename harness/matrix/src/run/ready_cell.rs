@@ -13,6 +13,7 @@ use nestmatrix_stack::{Inputs, LevelPlan, Metal, SnapshotKey, StackPlan};
 use nestmatrix_vmm::qemu::SWTPM;
 
 use super::level_plan::{LevelUefi, level_plan, swtpm_archive};
+use super::other_qemu::other_qemu_image;
 use super::outermost::{EmulatorSource, emulator_of, emulator_source, outermost_program};
 use super::provision::Images;
 use super::savable::{always_cold, is_paused_before, savable};
@@ -52,6 +53,8 @@ pub(super) struct ReadyLevel {
     pub(super) uefi: Option<UefiRecord>,
     /// The image of the swtpm that plays its TPM, if it has one and that comes from an image.
     pub(super) swtpm: Option<Image>,
+    /// The image of the QEMU that it can be migrated to, if there is one.
+    pub(super) other_qemu: Option<Image>,
 }
 
 impl ReadyLevel {
@@ -112,7 +115,9 @@ impl Readiness<'_> {
             let uefi =
                 image.as_ref().and_then(|image| LevelUefi::of(level, image, firmware.as_ref()).ok()?);
             let swtpm = image_of(&level.swtpm);
-            ReadyLevel { planned, uefi: uefi.map(LevelUefi::record), image, swtpm }
+            let other_qemu = level.other_qemu.as_ref().and_then(|other| self.images.get(&other.image).ok());
+            let other_qemu = other_qemu.cloned();
+            ReadyLevel { planned, uefi: uefi.map(LevelUefi::record), image, swtpm, other_qemu }
         });
         Some(ReadyCell {
             cell: cell.clone(),
@@ -143,8 +148,13 @@ impl Readiness<'_> {
             let plan = level_plan(level, self.images.get(key)?, firmware, recipe, scratch)?;
             Ok(LevelPlan { swtpm: swtpm.and_then(swtpm_archive), ..plan })
         });
+        let others = levels.iter().filter_map(|level| Some((level.spec.level, level.other_qemu.as_ref()?)));
+        let others = others
+            .map(|(level, other)| Ok((level, other_qemu_image(self.images.get(&other.image)?)?)))
+            .collect::<Result<_, String>>()?;
         let levels = plans.collect::<Result<_, String>>()?;
         Ok(StackPlan {
+            other_qemus: others,
             // A debug session asks the innermost level, too.
             // libvirt ends the QEMU of a level that powers off, and KVM's counters with it.
             stays: self.setting.inspector.is_some()

@@ -33,6 +33,13 @@ impl Run {
             .and_then(|level| plan.profile.innermost_machine_of_type(level.seen.machine.as_deref()?));
         let launched = record.levels.iter().filter(|level| level.seen.machine.is_some());
         let by_default = launched.filter(|level| level.seen.firmware.is_none());
+        // The script migrates nothing, but its machines have the types that both QEMUs have.
+        for level in record.levels.iter().filter(|level| plan.other_qemus.contains_key(&level.level)) {
+            let seen = level.seen.machine.as_deref().unwrap_or_default();
+            let machine_type = seen.strip_suffix("-machine").unwrap_or(seen);
+            plan.machine_types.extend((!seen.is_empty()).then(|| (level.level, machine_type.to_owned())));
+        }
+        plan.other_qemus.clear();
         plan.default_firmware = by_default.map(|level| level.level).collect();
         let stopped = match (record.stage, &record.symptom_data) {
             (Some(stage), Some(symptom)) => Some(Stopped { stage, symptom }),
@@ -73,7 +80,7 @@ impl Run {
 impl ReadyLevel {
     /// What the top of the script says about this level.
     fn summary(&self, record: &CellRecord) -> LevelSummary {
-        let Self { planned, image, uefi, swtpm } = self;
+        let Self { planned, image, uefi, swtpm, other_qemu: _ } = self;
         let level = planned.spec.level;
         let seen = record.levels.iter().find(|seen| seen.level == level).map(|level| &level.seen);
         let kernel = self.kernel().map(|kernel| format!("{} ({})", kernel.release, kernel.version));

@@ -37,6 +37,20 @@ impl Axes {
         problems
     }
 
+    /// What these steps and the keys `other-qemu` don't have of each other.
+    pub(super) fn against_other_qemu(&self, steps: &[Step]) -> Vec<ScenarioProblem> {
+        let uses = |level: LevelNumber| {
+            let mut of_level = steps.iter().filter(|step| step.on == level);
+            of_level.any(|step| step.action.actions().iter().any(|action| action.needs_other_qemu()))
+        };
+        let problem = |axis: &LevelAxis| match (uses(axis.level), axis.settings.has_other_qemu()) {
+            (true, false) => Some(ScenarioProblem::NoOtherQemu { level: axis.level }),
+            (false, true) => Some(ScenarioProblem::NeedlessOtherQemu { level: axis.level }),
+            (true, true) | (false, false) => None,
+        };
+        self.levels.iter().filter_map(problem).collect()
+    }
+
     /// An L0 that is an emulator, if there is one: nothing can be run in it.
     pub(super) fn emulator(&self) -> Option<&SystemRequirement> {
         let systems = self.levels.iter().flat_map(|axis| &axis.systems).map(|value| &value.value);

@@ -12,7 +12,7 @@ use super::hardware;
 use super::input::{Table, Text};
 use super::problem::ScenarioProblem;
 use super::role::Role;
-use super::system::SystemRequirement;
+use super::system::{SystemRequirement, Systems};
 
 /// One level of a cell's stack.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct LevelSpec {
     /// The firmware of its machine, if the scenario sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Firmware>,
+    /// The system that has the other QEMU which it can be migrated to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_qemu: Option<SystemRequirement>,
 }
 
 /// A scenario's `[levels.lN]` table, which holds for every system of the level.
@@ -44,6 +47,7 @@ pub(super) struct LevelSettings {
     disk: bool,
     boots: Option<BootKind>,
     firmware: Option<Firmware>,
+    other_qemu: Option<SystemRequirement>,
 }
 
 impl LevelSettings {
@@ -65,9 +69,10 @@ impl LevelSettings {
         "disk",
         "boots",
         "firmware",
+        "other-qemu",
     ];
 
-    pub(super) fn read(table: &Table<'_>, level: LevelNumber) -> Self {
+    pub(super) fn read(table: &Table<'_>, level: LevelNumber, systems: Option<&Systems>) -> Self {
         let boots = table.optional_string("boots").and_then(|text| text.parse(BootKind::parse));
         let firmware = table.optional_string("firmware").and_then(|text| text.parse(Firmware::parse));
         // The command line of a disk's kernel is on the disk.
@@ -81,7 +86,8 @@ impl LevelSettings {
         }
         let launch = read_launch(table, level);
         let machine = read_machine(table, level, launch.filter(|launch| *launch != Launch::default()));
-        Self { machine, launch, disk: read_disk(table, level), boots, firmware }
+        let other_qemu = read_other_qemu(table, level, systems);
+        Self { machine, launch, disk: read_disk(table, level), boots, firmware, other_qemu }
     }
 
     /// What starts the level.
@@ -98,6 +104,10 @@ impl LevelSettings {
         self.machine.hardware.devices.contains(&device)
     }
 
+    pub(super) fn has_other_qemu(&self) -> bool {
+        self.other_qemu.is_some()
+    }
+
     pub(super) fn has_tpm(&self) -> bool {
         self.machine.hardware.tpm.is_some()
     }
@@ -109,11 +119,11 @@ impl LevelSettings {
         system: SystemRequirement,
         around: Option<Role>,
     ) -> LevelSpec {
-        let Self { mut machine, launch: _, disk, boots, firmware } = self.clone();
+        let Self { mut machine, launch: _, disk, boots, firmware, other_qemu } = self.clone();
         machine.launch = around.map(Role::launch).or(machine.launch);
         // Hyper-V starts a virtual disk, and the only one that nestmatrix makes has a unified kernel.
         let boots = if around == Some(Role::HyperV) { Some(BootKind::UnifiedKernel) } else { boots };
-        LevelSpec { level, system, settings: machine, disk, boots, firmware }
+        LevelSpec { level, system, settings: machine, disk, boots, firmware, other_qemu }
     }
 }
 
@@ -184,6 +194,27 @@ fn read_disk(table: &Table<'_>, level: LevelNumber) -> bool {
         table.report(ScenarioProblem::NeedlessKey { key: "disk", wants: "disk = true in [levels.l0]" });
     }
     disk
+}
+
+/// The system whose QEMU is the other one for a level. The level around gets it, so L0 has none.
+fn read_other_qemu(
+    table: &Table<'_>,
+    level: LevelNumber,
+    systems: Option<&Systems>,
+) -> Option<SystemRequirement> {
+    let text = table.optional_string("other-qemu")?;
+    if level.below().is_none() {
+        text.report(ScenarioProblem::NeedlessKey { key: "other-qemu", wants: "[levels.l1]" });
+        return None;
+    }
+    // Without systems, their file is wrong, which has been reported.
+    let systems = systems?;
+    text.parse(|text| match systems.requirement(text)? {
+        emulator if emulator.is_emulator() => {
+            Err(ScenarioProblem::EmulatorInside { system: emulator.system, level })
+        }
+        requirement => Ok(requirement),
+    })
 }
 
 /// The two ways to write `mode`.

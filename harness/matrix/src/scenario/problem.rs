@@ -315,9 +315,29 @@ pub enum ScenarioProblem {
         /// The action.
         action: &'static str,
     },
-    /// A step that would start one more second machine.
-    #[error("a scenario can start a second machine only once")]
+    /// A step that would boot one more second machine, or migrate a level that has one.
+    #[error("a scenario can boot a second machine only once, and can't migrate a level then")]
     SecondSecondMachine,
+    /// A step that migrates a level to another QEMU, which the scenario does not name.
+    #[error("a step migrates {level} to another QEMU or back, and `other-qemu` of {level} is missing")]
+    NoOtherQemu {
+        /// The level.
+        level: LevelNumber,
+    },
+    /// Another QEMU that no step migrates the level to.
+    #[error("no step migrates {level} to its other QEMU")]
+    NeedlessOtherQemu {
+        /// The level.
+        level: LevelNumber,
+    },
+    /// A step that migrates a second level.
+    #[error("{level} can't be migrated: another step migrates {first}")]
+    SecondMigratedLevel {
+        /// The level that an earlier step migrates.
+        first: LevelNumber,
+        /// The level that this one migrates.
+        level: LevelNumber,
+    },
     /// A mutation of a step that the scenario does not have.
     #[error("there is no step {step}: the scenario has {steps}")]
     NoSuchStep {

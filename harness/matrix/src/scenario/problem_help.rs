@@ -111,7 +111,14 @@ impl Problem for ScenarioProblem {
             }
             Self::FaultInWindows { .. } => "remove the fault, or damage a level around it".into(),
             Self::SecondSecondMachine => {
-                "write one scenario for each: the channels of a second machine can be used once. `save-restore` can be repeated".into()
+                "write one scenario for each: a machine that runs beside the first one keeps the second set of channels".into()
+            }
+            Self::NoOtherQemu { level } => {
+                format!("write `other-qemu = \"SYSTEM VERSION\"` in `[levels.{}]`; or use `migrate`", level.word())
+            }
+            Self::NeedlessOtherQemu { .. } => "remove `other-qemu`, or add a step with `migrate-to-other`".into(),
+            Self::SecondMigratedLevel { .. } => {
+                "write one scenario for each level: there are two sets of channels, and only one level can change between them".into()
             }
             Self::NotInChain { .. } => "use events in a level's life, such as `pause` and `reset`, or another step".into(),
             Self::NoSuchStep { .. } => "steps are numbered from 1, in the order of the file".into(),

@@ -101,7 +101,9 @@ impl Scenario {
         // Missing axes have already been reported. Without them, no key of a level is reported as wrong.
         let innermost = LevelNumber::innermost(|level| axes.as_ref().is_none_or(|axes| axes.has(level)));
         let tables = level_tables(root, innermost);
-        let settings = tables.iter().map(|(level, table)| (*level, read_settings(table.as_ref(), *level)));
+        let settings = tables
+            .iter()
+            .map(|(level, table)| (*level, read_settings(table.as_ref(), *level, context.systems.as_ref())));
         let step_tables = root.tables("step", step::KEYS);
         let of_steps =
             (1..=step_tables.len()).filter_map(|number| u8::try_from(number).ok()).map(Stage::Step);
@@ -111,13 +113,14 @@ impl Scenario {
             None => Some(Expectation::WORKS),
         };
         let flaky = root.tables("known-flaky", KnownFlaky::KEYS);
-        let mut second_machines = 0;
+        let mut second_machine = None;
         let mut read_step = |table: &Table<'_>| {
             let step = step::read(table, innermost)?;
-            second_machines += step.second_machines();
-            if second_machines > 1 {
-                table.report(ScenarioProblem::SecondSecondMachine);
+            if let Some(problem) = step::against_second_machine(&step, second_machine) {
+                table.report(problem);
             }
+            let boots_another = step.boots_another();
+            second_machine = second_machine.or(step.second_machine().map(|level| (level, boots_another)));
             Some(step)
         };
         let any_may_come = matches!(expectation, Some(Expectation::MayStop(_)));
@@ -135,6 +138,7 @@ impl Scenario {
             let (step, system) = (step.name.clone(), emulator.system.clone());
             root.report(ScenarioProblem::StepInEmulator { step, system });
         }
+        axes.against_other_qemu(&steps).into_iter().for_each(|problem| root.report(problem));
         axes.against_libvirt(&steps).into_iter().for_each(|problem| root.report(problem));
         axes.against_benchmarks(&steps).into_iter().for_each(|problem| root.report(problem));
         axes.check_windows(tables.iter().map(|(_, table)| table.as_ref()));
@@ -261,6 +265,6 @@ fn level_tables<'t>(root: &Table<'t>, innermost: LevelNumber) -> Vec<(LevelNumbe
     LevelNumber::up_to(innermost).map(|level| (level, table(level))).collect()
 }
 
-fn read_settings(table: Option<&Table<'_>>, level: LevelNumber) -> LevelSettings {
-    table.map(|table| LevelSettings::read(table, level)).unwrap_or_default()
+fn read_settings(table: Option<&Table<'_>>, level: LevelNumber, systems: Option<&Systems>) -> LevelSettings {
+    table.map(|table| LevelSettings::read(table, level, systems)).unwrap_or_default()
 }

@@ -100,6 +100,22 @@ pub(super) fn read(table: &Table<'_>, innermost: LevelNumber) -> Option<Step> {
     Some(Step { name, after, on: level, action, reads, repeat, timeout })
 }
 
+/// Why a step can't have the second set of channels that it needs, if so. `before` is the level that has it from an earlier step, and
+/// whether a machine that was booted beside another one uses it: that stays, while a migrated level leaves the first set.
+pub(super) fn against_second_machine(
+    step: &Step,
+    before: Option<(LevelNumber, bool)>,
+) -> Option<ScenarioProblem> {
+    let level = step.second_machine()?;
+    match before {
+        Some((_, true)) => Some(ScenarioProblem::SecondSecondMachine),
+        Some((_, false)) if step.boots_another() => Some(ScenarioProblem::SecondSecondMachine),
+        None if step.boots_another() && step.repeat > 1 => Some(ScenarioProblem::SecondSecondMachine),
+        Some((first, false)) if first != level => Some(ScenarioProblem::SecondMigratedLevel { first, level }),
+        _ => None,
+    }
+}
+
 /// Whether a step certainly changes nothing: its author says so, and every command in it is known to only read.
 pub fn step_only_reads(step: &Step) -> bool {
     step.reads && matches!(&step.action, StepAction::Run(command) if only_reads(&command.run))
@@ -224,14 +240,22 @@ fn suits(
             | OwnAction::HotplugMemory
             | OwnAction::HotplugDisk
             | OwnAction::HotplugNetwork => (is_guest && level != innermost, vec![alone, done]),
-            OwnAction::Migrate | OwnAction::SaveRestore | OwnAction::PowerOff | OwnAction::Crash
+            OwnAction::Migrate
+            | OwnAction::MigrateToOther
+            | OwnAction::MigrateBack
+            | OwnAction::SaveRestore
+            | OwnAction::PowerOff
+            | OwnAction::Crash
                 if level == innermost =>
             {
                 (is_guest, vec![done])
             }
-            OwnAction::Migrate | OwnAction::SaveRestore | OwnAction::PowerOff | OwnAction::Crash => {
-                (is_guest, vec![alone, done])
-            }
+            OwnAction::Migrate
+            | OwnAction::MigrateToOther
+            | OwnAction::MigrateBack
+            | OwnAction::SaveRestore
+            | OwnAction::PowerOff
+            | OwnAction::Crash => (is_guest, vec![alone, done]),
         };
         let action = action.word();
         if !right_level {

@@ -89,6 +89,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
                     boots: None,
                     firmware: None,
                     swtpm: None,
+                    other_qemu: None,
                     others: Vec::new(),
                 })
                 .map_err(|missing| SkipReason::NoImage {
@@ -170,6 +171,7 @@ fn booted(level: LevelNumber, slug: &str) -> LevelRecord {
         disk: None,
         uefi: None,
         swtpm: None,
+        other_qemu: None,
         seen: LevelFacts::default(),
     }
 }

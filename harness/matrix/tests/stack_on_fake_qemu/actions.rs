@@ -48,7 +48,7 @@ async fn a_level_that_is_migrated_takes_all_its_channels_with_it() {
     // L2 is launched, watched and asked through the second L1.
     let booted = Fake::new().silent_for_at_most(SILENCE).does("l1-kvm", 1, OwnAction::Migrate).boot().await;
     assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
-    let expected = "completed in 5 ms, down for 1 ms, 4 KiB in 1 rounds; L1 answers, kernel 6.12.0-fake";
+    let expected = "from QEMU 10.0.0 (fake) to QEMU 10.0.0 (fake), completed in 5 ms, down for 1 ms, 4 KiB in 1 rounds; L1 answers, kernel 6.12.0-fake";
     assert_eq!(output(&booted), expected);
     assert_eq!(booted.observation.levels[&level(2)].kernel.as_deref(), Some("6.12.0-fake"));
 }
@@ -57,6 +57,7 @@ async fn a_level_that_is_migrated_takes_all_its_channels_with_it() {
 #[case::failed("l1.qmp", "query-migrate", How::Return(json!({"status": "failed", "error-desc": "no room"})), "fail")]
 #[case::refused("l1.qmp", "migrate", How::Refuse("it is not possible".into()), "fail")]
 #[case::not_begun("l1-second.qmp", "migrate-incoming", How::Refuse("it is not possible".into()), "error")]
+#[case::not_taken("l1-second.qmp", "query-migrate", How::Return(json!({"status": "failed"})), "fail")]
 #[case::not_continued("l1-second.qmp", "cont", How::Refuse("it is not possible".into()), "fail")]
 #[case::dead_afterwards("l1-second.agent", "guest-exec", How::Never, "fail")]
 #[tokio::test(flavor = "current_thread")]

@@ -358,6 +358,8 @@ impl Fake {
             second: self.steps.iter().find_map(Step::second_machine),
             saved: self.steps.iter().filter_map(Step::saved_level).collect(),
             plugged: self.steps.iter().filter_map(Step::plugged_level).collect(),
+            other_qemus: BTreeMap::new(),
+            machine_types: BTreeMap::new(),
             memory,
             restored_from: self.restores.is_some(),
             innermost_machine: None,

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use nestmatrix_images::Disk;
 use nestmatrix_model::Hardware;
 use nestmatrix_model::OwnAction::{
-    self, Crash, HotplugCpu, HotplugDisk, HotplugMemory, HotplugNetwork, Migrate, Pause, PowerOff, Reset,
-    SaveRestore,
+    self, Crash, HotplugCpu, HotplugDisk, HotplugMemory, HotplugNetwork, Migrate, MigrateBack, MigrateToOther, Pause,
+    PowerOff, Reset, SaveRestore,
 };
-use nestmatrix_stack::MachineSettings;
+use nestmatrix_stack::{MachineSettings, OtherQemuImage};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::fake::{Booted, Fake, NONCE, exit, level, prints};
+use crate::fake::{Booted, Fake, NONCE, exit, level, prints, signal};
 use crate::script::{Act, End, How};
 
 /// Longer than any stage of the fake is silent.
@@ -125,6 +126,132 @@ async fn a_chain_is_one_step_and_its_actions_come_in_order() {
     let begin = ["round 2 of 2: save-restore: saved ", "reset: L1 is up again", "pause: paused for "];
     let in_order = lines.iter().zip(begin).all(|(line, begin)| line.starts_with(begin));
     assert!(in_order && lines.len() == begin.len(), "{lines:#?}");
+}
+
+#[rstest]
+#[case::before_l2("l1-kvm", 1)]
+#[case::with_l2("l2-check", 1)]
+#[case::of_l2("l2-check", 2)]
+#[tokio::test(flavor = "current_thread")]
+async fn a_level_is_migrated_as_often_as_one_likes(#[case] after: &str, #[case] on: u8) {
+    let chain = [Migrate, SaveRestore, Migrate, Reset, Migrate];
+    let booted = fake().lives_through(after, on, &chain, 2).boot().await;
+    assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
+    let lines: Vec<&str> = output(&booted).lines().collect();
+    let begin =
+        ["round 2 of 2: migrate: from QEMU 10.0.0 ", "save-restore: saved ", "migrate: from QEMU 10.0.0 "];
+    let in_order = lines.iter().zip(begin).all(|(line, begin)| line.starts_with(begin));
+    assert!(in_order && lines.len() == chain.len(), "{lines:#?}");
+    // Six migrations and two restores, by QEMUs that take turns on two channels.
+    for conversation in [format!("L{on}.qmp.jsonl"), format!("L{on}-second.qmp.jsonl")] {
+        let text = std::fs::read_to_string(booted.records.join(&conversation)).unwrap();
+        let quits = text.lines().filter(|line| line.contains("\"quit\"")).count();
+        assert_eq!(quits, 4, "{conversation}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn steps_one_after_another_migrate_a_level() {
+    let fake = fake().does("l1-kvm", 1, Migrate).does("l2-check", 1, Migrate).does("l2-check", 1, Migrate);
+    let booted = fake.boot().await;
+    assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
+    assert!(output(&booted).contains("L1 answers, kernel 6.12.0-fake"), "{}", output(&booted));
+    let last = &booted.observation.steps[2].output;
+    assert!(last.contains("; L2 answers, its counter was "), "{last}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_level_that_was_migrated_once_is_not_launched_again_by_a_reset_around_it() {
+    let fake = fake().does("l2-check", 1, Migrate).does("l2-check", 0, Reset);
+    let booted = fake.boot().await;
+    let expected =
+        "step-2: L1 was migrated an odd number of times: it is launched on its first channels only";
+    assert_eq!((booted.stopped(), booted.word()), (expected.into(), "error".into()));
+}
+
+/// A stack whose L1 can be migrated to another version of QEMU.
+fn with_other_qemu(chain: &'static [OwnAction]) -> Fake {
+    fake().lives_through("l2-check", 1, chain, 1).with_plan(|plan| {
+        let disk = Disk { path: "/images/other".into(), kernel: 0..10, initramfs: 65536..65600 };
+        let (name, initramfs) = ("other".to_owned(), "/images/other-initramfs".into());
+        plan.other_qemus.insert(level(1), OtherQemuImage { name, initramfs, disk, mib: 1 });
+    })
+}
+
+#[rstest]
+#[case::there_and_back(&[MigrateToOther, SaveRestore, MigrateBack, Reset], Some(("10.0.0", "7.2.0")))]
+#[case::twice(&[MigrateToOther, Migrate, MigrateBack, MigrateToOther], Some(("10.0.0", "7.2.0")))]
+#[case::back_before(&[MigrateBack], None)]
+#[case::there_again(&[MigrateToOther, MigrateToOther], None)]
+#[tokio::test(flavor = "current_thread")]
+async fn a_level_is_migrated_to_another_version_of_qemu_and_back(
+    #[case] chain: &'static [OwnAction],
+    #[case] versions: Option<(&str, &str)>,
+) {
+    let booted = with_other_qemu(chain).boot().await;
+    let Some((own, other)) = versions else {
+        let stopped = booted.stopped();
+        assert!(
+            stopped.starts_with("step-1: the migration could not be begun: L1 runs on the "),
+            "{stopped}"
+        );
+        return assert_eq!(booted.word(), "error");
+    };
+    assert_eq!((booted.stopped(), booted.word()), (String::new(), "pass".into()));
+    let lines: Vec<&str> = output(&booted).lines().collect();
+    let there = format!("migrate-to-other: from QEMU {own} (fake) to QEMU {other} (fake), completed in ");
+    let back = format!("migrate-back: from QEMU {other} (fake) to QEMU {own} (fake), completed in ");
+    assert!(lines[0].starts_with(&there) && lines[2].starts_with(&back), "{lines:#?}");
+    let last = if chain.last() == Some(&MigrateToOther) { other } else { own };
+    let l1 = &booted.observation.levels[&level(1)];
+    assert_eq!(l1.qemu.as_deref(), Some(format!("{last} (fake)").as_str()));
+    assert_eq!(l1.machine.as_deref(), Some("pc-q35-7.2-machine"), "both QEMUs know it");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn another_qemu_must_have_another_version() {
+    let version = json!({"qemu": {"major": 10, "minor": 0, "micro": 0}, "package": "fake"});
+    let fake =
+        with_other_qemu(&[MigrateToOther]).reply("l1-second.qmp", "query-version", How::Return(version));
+    let booted = fake.boot().await;
+    let expected = "step-1: the migration could not be begun: L1 runs on QEMU 10.0.0 (fake), and the next one is QEMU 10.0.0 (fake)";
+    assert_eq!((booted.stopped(), booted.word()), (expected.into(), "error".into()));
+}
+
+#[rstest]
+#[case::no_list(prints(""), "l1-launch: the other QEMU for L1 lists no machine types: ")]
+#[case::not_unpacked(
+    exit(96, "nestmatrix could not prepare the other QEMU: its archive can't be unpacked: cpio: short read"),
+    "l1-launch: the other QEMU for L1 lists no machine types: nestmatrix could not prepare the other QEMU: its archive can't be"
+)]
+#[case::nothing_in_common(
+    prints("Supported machines are:\npc-q35-rhel9.4.0     RHEL\n"),
+    "l1-launch: the QEMU of L0 and the other one there have no version of q35 in common"
+)]
+#[tokio::test(flavor = "current_thread")]
+async fn another_qemu_that_is_of_no_use_is_an_error(#[case] end: End, #[case] expected: &str) {
+    let booted = with_other_qemu(&[MigrateToOther]).command(0, "l1-qemu-root qemu", 5, end).boot().await;
+    assert!(booted.stopped().starts_with(expected), "{}", booted.stopped());
+    assert_eq!(booted.word(), "error");
+}
+
+#[rstest]
+#[case::ended(
+    exit(1, "qemu-system-x86_64: Machine type received is 'pc-q35-10.0' and local is 'pc-q35-7.2'"),
+    "fail"
+)]
+#[case::killed(signal(9), "error")]
+#[tokio::test(flavor = "current_thread")]
+async fn a_target_that_ends_says_why_the_migration_failed(#[case] end: End, #[case] expected: &str) {
+    let said = end.stderr.clone();
+    let ended = How::After(vec![Act::EndTarget(end)]);
+    let failed = json!({"status": "failed", "error-desc": "Unable to write to socket: Broken pipe"});
+    let fake = with_other_qemu(&[MigrateToOther]).reply("l1-second.qmp", "migrate-incoming", ended);
+    let booted = fake.reply("l1.qmp", "query-migrate", How::Return(failed)).boot().await;
+    let begin =
+        "step-1: the migration of L1 is failed: Unable to write to socket: Broken pipe; the second QEMU ";
+    assert!(booted.stopped().starts_with(begin) && booted.stopped().contains(&said), "{}", booted.stopped());
+    assert_eq!(booted.word(), expected);
 }
 
 /// What an agent answers to a command that has printed this.

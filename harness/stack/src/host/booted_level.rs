@@ -10,7 +10,7 @@ use std::time::Duration;
 use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::guest::{Agent, ExecOutput, ExecState};
 use nestmatrix_vmm::qemu::{
-    Backing, ChannelName, Ended, ImageFile, Machine, Part, Placement, TPM_READY, cpu_time_in_stat,
+    Backing, ChannelName, Ended, ImageFile, Machine, OtherQemu, Part, Placement, TPM_READY, cpu_time_in_stat,
 };
 use nestmatrix_vmm::shell::quote;
 use nestmatrix_vmm::wire::CallError;
@@ -20,7 +20,7 @@ use crate::traffic::prepare_script;
 
 use super::{
     ClosingReport, CommandLine, Diagnostics, Host, HostError, MachineHost, NearEnds, Pending, QemuEnd, Relay,
-    RunningProcess, facts, last_lines_of, swtpm,
+    RunningProcess, facts, last_lines_of, other_qemu, swtpm,
 };
 
 /// Where a level keeps the harness's files; a file system in memory.
@@ -80,6 +80,8 @@ impl BootedLevel {
             Some(_) => format!("mkdir -p {FOLDER}\n"),
             None => WithVirtio.bring_files(machine),
         };
+        let other = machine.other_qemu.as_ref().map(|other| other_qemu::script(other, self));
+        let files = files + &other.unwrap_or_default();
         let has_traffic = machine.hardware.has_traffic();
         files + &if has_traffic { prepare_script(&machine.label()) } else { String::new() }
     }
@@ -143,20 +145,27 @@ impl Placement for WithoutVirtio {
 pub struct WithVirtio;
 
 impl WithVirtio {
-    /// The script that prepares the files that a QEMU for `machine` reads in the level.
-    pub fn bring_files(&self, machine: &Machine) -> String {
+    /// The script that finds the level's disks and ports.
+    fn find_devices() -> String {
         // A disk is identified by its serial number: no kernel promises the order of disks. sysfs prints the number without a
         // line end, so `read` fails although it has read it. Ports appear one after the other, so the level's init, which waits
         // only for its agent's port, may have missed some.
-        let mut script = format!(
+        format!(
             "mkdir -p {FOLDER}/disk && cd /sys/block && for d in vd*; do
                s=; read -r s <$d/serial || :; [ -z \"$s\" ] || ln -sf /dev/$d {FOLDER}/disk/$s
              echo {READ_AHEAD_KIB} >$d/queue/read_ahead_kb
              done
              cd /sys/class/virtio-ports && for p in vport*; do
                n=; read -r n <$p/name || :; [ -e /dev/virtio-ports/$n ] || ln -s ../$p /dev/virtio-ports/$n
-             done
-             not_copied() {{ rm -f {FOLDER}/$1.part; echo \"{NOT_COPIED} $1\" >&2; exit {NOT_BROUGHT}; }}\n"
+             done\n"
+        )
+    }
+
+    /// The script that prepares the files that a QEMU for `machine` reads in the level.
+    pub fn bring_files(&self, machine: &Machine) -> String {
+        let mut script = format!(
+            "{}not_copied() {{ rm -f {FOLDER}/$1.part; echo \"{NOT_COPIED} $1\" >&2; exit {NOT_BROUGHT}; }}\n",
+            Self::find_devices()
         );
         for file in machine.boot.files() {
             // QEMU maps an initramfs as a file. A block device is not enough: its size reads as 0. A file that a first
@@ -164,12 +173,7 @@ impl WithVirtio {
             let copy = quote(&self.file(file));
             let read = match &file.part {
                 None => format!("cat {}", quote(&self.disk(file))),
-                // The copy may be a little longer than the file; the rest is zeros.
-                Some(Part { disk, bytes }) => format!(
-                    "dd if={FOLDER}/disk/{disk} bs={BLOCK} skip={} count={} status=none",
-                    bytes.start / BLOCK,
-                    (bytes.end - bytes.start).div_ceil(BLOCK)
-                ),
+                Some(part) => dd(part),
             };
             // A copy gets its name only when it is complete; otherwise the next attempt would use half a file.
             let _ = writeln!(
@@ -180,6 +184,15 @@ impl WithVirtio {
         }
         script
     }
+}
+
+/// The command that reads a part of a disk. What it prints may be a little longer than the part; the rest is zeros.
+pub(super) fn dd(Part { disk, bytes }: &Part) -> String {
+    format!(
+        "dd if={FOLDER}/disk/{disk} bs={BLOCK} skip={} count={} status=none",
+        bytes.start / BLOCK,
+        (bytes.end - bytes.start).div_ceil(BLOCK)
+    )
 }
 
 impl Placement for WithVirtio {
@@ -234,6 +247,23 @@ impl Host for BootedLevel {
 impl MachineHost for BootedLevel {
     fn qemu(&self) -> CommandLine {
         CommandLine { program: self.qemu.as_str().into(), arguments: Vec::new() }
+    }
+
+    fn other_qemu(&self, other: &OtherQemu) -> Result<CommandLine, HostError> {
+        let arguments = [other_qemu::root(other, self), other.program.clone()];
+        Ok(CommandLine { program: "chroot".into(), arguments: arguments.map(OsString::from).into() })
+    }
+
+    fn list_other_machine_types<'a>(&'a self, other: &'a OtherQemu) -> Pending<'a, ExecOutput> {
+        Box::pin(async move {
+            let devices = match self.relay {
+                Some(_) => format!("mkdir -p {FOLDER}\n"),
+                None => WithVirtio::find_devices(),
+            };
+            let (prepare, root) = (other_qemu::script(other, self), other_qemu::root(other, self));
+            let list = format!("chroot {} {} -machine help", quote(&root), quote(&other.program));
+            Ok(self.agent.run(&[devices, prepare, list].concat()).await?)
+        })
     }
 
     fn list_machine_types(&self) -> Pending<'_, ExecOutput> {
@@ -385,6 +415,9 @@ fn not_started(end: &QemuEnd) -> Option<String> {
     match end.ended {
         Ended::Exited(NOT_BROUGHT) if end.output.contains(NOT_COPIED) => Some(end.output.replace('\n', "; ")),
         Ended::Exited(swtpm::NOT_STARTED) if end.output.contains(swtpm::NO_SWTPM) => {
+            Some(last_lines_of(&end.output))
+        }
+        Ended::Exited(other_qemu::NOT_PREPARED) if end.output.contains(other_qemu::NO_OTHER_QEMU) => {
             Some(last_lines_of(&end.output))
         }
         Ended::Exited(126) => Some(format!("QEMU can't be run: {}", last_lines_of(&end.output))),

@@ -9,6 +9,7 @@ mod console_level;
 mod diagnostics;
 mod facts;
 mod near_ends;
+mod other_qemu;
 mod process_group;
 mod relay;
 mod run_delay;
@@ -46,7 +47,7 @@ pub use windows_level::{HyperVReport, WindowsLevel};
 
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_vmm::guest::{Agent, ExecOutput};
-use nestmatrix_vmm::qemu::{ChannelName, Ended, Machine, Placement};
+use nestmatrix_vmm::qemu::{ChannelName, Ended, Machine, OtherQemu, Placement};
 use nestmatrix_vmm::wire::CallError;
 
 use crate::report::REPORT_SCRIPT;
@@ -138,6 +139,25 @@ pub trait Host {
 pub trait MachineHost: Host + Placement {
     /// How its QEMU is called, without the arguments of a machine.
     fn qemu(&self) -> CommandLine;
+
+    /// How another QEMU is called that a level gets on a disk, without the arguments of a machine.
+    ///
+    /// # Errors
+    /// Only a booted level gets one.
+    fn other_qemu(&self, _other: &OtherQemu) -> Result<CommandLine, HostError> {
+        Err(self.without_other_qemu())
+    }
+
+    /// Gets another QEMU ready, and runs it with `-machine help`.
+    fn list_other_machine_types<'a>(&'a self, _other: &'a OtherQemu) -> Pending<'a, ExecOutput> {
+        Box::pin(std::future::ready(Err(self.without_other_qemu())))
+    }
+
+    /// The error of a host that has no QEMU but its own.
+    fn without_other_qemu(&self) -> HostError {
+        let why = "only a level gets another QEMU".to_owned();
+        HostError::Command { what: "running another QEMU".to_owned(), host: self.name().to_owned(), why }
+    }
 
     /// Runs its QEMU with `-machine help`. A level also prints `firmware NAME` for each firmware file of its QEMU.
     fn list_machine_types(&self) -> Pending<'_, ExecOutput>;

@@ -25,7 +25,10 @@ async fn start(machine: &Machine, host: &dyn MachineHost) -> Result<Started, Hos
     // The harness listens and QEMU connects, so that every channel is open before any data is sent: a port whose far side is not
     // connected reads as end of file in the guest.
     let near_ends = host.near_ends(machine.channels())?;
-    let mut command = host.qemu();
+    let mut command = match &machine.other_qemu {
+        Some(other) => host.other_qemu(other)?,
+        None => host.qemu(),
+    };
     command.arguments.extend(machine.arguments(host).into_iter().map(OsString::from));
     let process = host.start(machine, command).await?;
     let streams = near_ends.open(&*process).await?;

@@ -24,6 +24,7 @@ use super::machines::MachineId;
 use super::stack::Stack;
 use super::{Stop, Symptom};
 use crate::host::{HostError, RunningProcess};
+use crate::migrate::MigrateTo;
 use reset::Begin;
 use vitals::Vitals;
 pub(crate) use vitals::is_complaint;
@@ -77,7 +78,9 @@ impl Stack<'_> {
             OwnAction::HotplugMemory => self.hotplug_memory(level).await?,
             OwnAction::HotplugDisk => self.hotplug_disk(level).await?,
             OwnAction::HotplugNetwork => self.hotplug_network(level).await?,
-            OwnAction::Migrate => stays(self.migrate(level).await?),
+            OwnAction::Migrate => stays(self.migrate(level, MigrateTo::Same).await?),
+            OwnAction::MigrateToOther => stays(self.migrate(level, MigrateTo::Other).await?),
+            OwnAction::MigrateBack => stays(self.migrate(level, MigrateTo::Own).await?),
             OwnAction::Measure | OwnAction::Reboot | OwnAction::BootAnother => {
                 return Err(self.harness(format!("`{}` is no event in a level's life", action.word())));
             }
@@ -165,6 +168,6 @@ async fn run_in(guest: Guest, script: &str) -> Result<String, HostError> {
 }
 
 /// The machine of a level that an action is about.
-fn machine_of(stack: &Stack<'_>, level: LevelNumber) -> Result<MachineId, Stop> {
+pub(super) fn machine_of(stack: &Stack<'_>, level: LevelNumber) -> Result<MachineId, Stop> {
     stack.machines.current(level).ok_or_else(|| stack.harness(format!("{level} does not run")))
 }

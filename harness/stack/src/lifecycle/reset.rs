@@ -76,6 +76,12 @@ impl Stack<'_> {
     pub(super) fn leave_inside(&mut self, level: LevelNumber) -> Result<bool, Stop> {
         let id = machine_of(self, level)?;
         let Some(next) = level.next().filter(|inside| self.machines.runs(*inside)) else { return Ok(false) };
+        if let Some(moved) = self.channels.moved_inside(level) {
+            let why = format!(
+                "{moved} was migrated an odd number of times: it is launched on its first channels only"
+            );
+            return Err(self.harness(why));
+        }
         let inside = LevelNumber::ALL.into_iter().filter(|inside| *inside > level);
         inside.for_each(|inside| self.watch.ignore_monitor(inside));
         self.watch.suspend_from(next, id.second);

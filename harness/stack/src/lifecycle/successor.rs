@@ -1,12 +1,11 @@
 //! A new QEMU takes the place of one that has ended, with all of its channels.
 
-use nestmatrix_vmm::qemu::{ChannelKind, ChannelName, Machine, Monitor};
+use nestmatrix_vmm::qemu::{ChannelKind, Machine, Monitor};
 use tokio::sync::mpsc;
 
 use crate::Stop;
 use crate::boot_level::NOTICES;
 use crate::level::{Launched, Level, Reported, StartedOn};
-use crate::machines::MachineId;
 use crate::stack::Stack;
 
 impl Stack<'_> {
@@ -17,19 +16,16 @@ impl Stack<'_> {
         self.start_process(machine, on).await?;
         let (sender, mut notices) = mpsc::channel(NOTICES);
         for channel in machine.channels() {
+            // The streams of levels that are not up yet are still waiting.
+            if !self.machines.runs(channel.level) {
+                continue;
+            }
             let stream = self.channels.take(channel).ok();
             match (channel.kind, stream) {
-                // The streams of levels that are not up yet are still waiting.
-                (_, stream) if !self.machines.runs(channel.level) => {
-                    self.channels
-                        .add(stream.map(|stream| (ChannelName { second: false, ..channel }, stream)));
-                }
                 (ChannelKind::Console, None) => {}
                 (ChannelKind::Console, Some(stream)) => {
-                    let (id, label) = (MachineId::second(channel.level), channel.level.to_string());
-                    self.channels.add([(id.channel(ChannelKind::Console), stream)]);
-                    self.open_console(id, &label, false)?;
-                    self.channels.move_console(channel.level.into()).await;
+                    self.channels.add([(channel, stream)]);
+                    self.move_console([channel, channel]).await?;
                 }
                 (ChannelKind::Qmp, stream) if channel.level == level => {
                     self.wire(level, channel.kind)?.resume(stream, Some(sender.clone()));

@@ -8,8 +8,8 @@ use nestmatrix_images::Disk;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{CommandChannel, DiskBus, Isa, LevelNumber};
 use nestmatrix_vmm::qemu::{
-    Backing, Boot, ChannelKind, ChannelName, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Placement,
-    Port, Removable, RemovableKind, Uefi, VolumeBoot,
+    Backing, Boot, ChannelKind, ChannelName, DiskBoot, DiskFormat, ImageFile, KernelBoot, OtherQemu, Part,
+    Placement, Port, Removable, RemovableKind, Uefi, VolumeBoot,
 };
 use nestmatrix_vmm::shell::quote;
 
@@ -110,6 +110,16 @@ impl StackPlan {
         Some(ImageFile::read_only(format!("{}-swtpm", disk_name(plan)), &swtpm.archive))
     }
 
+    /// The other QEMU that the level `level` can be migrated to, as the level around has it.
+    pub(crate) fn other_qemu(&self, level: LevelNumber) -> Option<OtherQemu> {
+        let other = self.other_qemus.get(&level)?;
+        let serial = other_qemu_name(level);
+        let part = Part { disk: serial.clone(), bytes: other.disk.initramfs.clone() };
+        let part = (!self.images_are_files()).then_some(part);
+        let archive = ImageFile { part, ..ImageFile::read_only(serial, &other.initramfs) };
+        Some(OtherQemu { archive, program: self.profile.qemu.to_owned() })
+    }
+
     /// The volumes of the first boot of `plan`.
     pub(super) fn volumes(&self, plan: &LevelPlan) -> Vec<ImageFile> {
         let first_boot = plan.image.disk().and_then(|disk| disk.first_boot.as_ref());
@@ -146,6 +156,10 @@ impl StackPlan {
         };
         disks.extend(self.uefi(plan).into_iter().flat_map(|uefi| [uefi.code, uefi.variables]));
         disks.extend(self.swtpm(plan));
+        disks.extend(self.other_qemus.get(&plan.level).map(|other| {
+            let path = if self.images_are_files() { &other.initramfs } else { &other.disk.path };
+            ImageFile::read_only(other_qemu_name(plan.level), path)
+        }));
         disks
     }
 
@@ -176,6 +190,11 @@ impl StackPlan {
             |kind| Port { channel: ChannelName { second, ..first(kind) }, name: first(kind).port_name() };
         kinds.map(port).collect()
     }
+}
+
+/// Serial number of the disk with the other QEMU of a level.
+fn other_qemu_name(level: LevelNumber) -> String {
+    format!("l{}-qemu", level.number())
 }
 
 /// The name of a CD of a first boot.

@@ -62,7 +62,12 @@ impl StackPlan {
             isa: self.profile.isa,
             launch,
             metal,
-            machine: plan.settings.machine_type.clone().unwrap_or_else(|| machine.name.to_owned()),
+            machine: plan
+                .settings
+                .machine_type
+                .as_ref()
+                .or(self.machine_types.get(&plan.level))
+                .map_or_else(|| machine.name.to_owned(), Clone::clone),
             properties: self.properties(index, place, &machine),
             require: self.required_properties(place),
             devices: machine.devices.iter().map(|&device| device.to_owned()).collect(),
@@ -72,7 +77,7 @@ impl StackPlan {
             hardware: self.hardware(place, instance),
             memory_mib: self.memory_mib(index),
             memory: if on_qemu_metal { self.memory.clone() } else { Memory::Private },
-            incoming: instance == Instance::Incoming || (on_qemu_metal && self.restored_from),
+            incoming: instance.is_incoming() || (on_qemu_metal && self.restored_from),
             boot: self.boot(plan, self.kernel_parameters(place).join(" ")),
             uefi: self.uefi(plan),
             agent: self.has_agent(plan) && !metal.is_some_and(|metal| metal.has_only_a_console()),
@@ -91,6 +96,7 @@ impl StackPlan {
                 .and_then(|disk| disk.first_boot.as_ref())
                 .is_some_and(|boot| boot.display),
             swtpm: self.swtpm(plan).filter(|_| index > 0),
+            other_qemu: None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use nestmatrix_images::UnifiedKernel;
+use nestmatrix_images::{Disk, UnifiedKernel};
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, InnermostMachine};
 use nestmatrix_model::{Accelerator, Clock, CpuRequirement, Hardware, Launch, LevelNumber};
 use nestmatrix_vmm::qemu::{Instance, Memory};
@@ -119,6 +119,19 @@ impl LevelPlan {
     }
 }
 
+/// An image whose QEMU can run a level of a stack, in the level around that, in addition to the QEMU there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherQemuImage {
+    /// Its name: the same name means the same files.
+    pub name: String,
+    /// Its initramfs, which is not compressed.
+    pub initramfs: PathBuf,
+    /// Kernel and initramfs on one disk.
+    pub disk: Disk,
+    /// The size of its initramfs, in MiB.
+    pub mib: u32,
+}
+
 /// The plan of a stack.
 #[derive(Debug, Clone)]
 pub struct StackPlan {
@@ -139,6 +152,10 @@ pub struct StackPlan {
     pub default_firmware: BTreeSet<LevelNumber>,
     /// The level that will get a second machine, if any.
     pub second: Option<LevelNumber>,
+    /// The other QEMU that a level can be migrated to, by that level.
+    pub other_qemus: BTreeMap<LevelNumber, OtherQemuImage>,
+    /// The types of machines that are chosen because several QEMUs must have them.
+    pub machine_types: BTreeMap<LevelNumber, String>,
     /// The levels that are saved to a file of the level around, which needs as much memory for that again.
     pub saved: BTreeSet<LevelNumber>,
     /// The levels into which a device is plugged while they run.
@@ -165,6 +182,8 @@ impl StackPlan {
             innermost_machine: None,
             default_firmware: BTreeSet::new(),
             second: None,
+            other_qemus: BTreeMap::new(),
+            machine_types: BTreeMap::new(),
             saved: BTreeSet::new(),
             plugged: BTreeSet::new(),
             memory: Memory::Private,
@@ -254,7 +273,10 @@ impl StackPlan {
             inner.level > plan.level
                 && (Some(inner.level) == self.second || self.saved.contains(&inner.level))
         });
-        own + inside + twice.map(|(index, _)| self.most_memory_mib(index)).max().unwrap_or_default()
+        // The QEMU that the next level can be migrated to is unpacked into memory.
+        let other = plan.level.next().and_then(|inside| self.other_qemus.get(&inside));
+        let other = other.map_or(0, |other| other.mib);
+        own + other + inside + twice.map(|(index, _)| self.most_memory_mib(index)).max().unwrap_or_default()
     }
 
     /// The same with everything that can be plugged in.
@@ -353,6 +375,8 @@ impl StackPlan {
             let required = [&machine.cpu.require[..], &machine.require].concat().join(" ");
             inputs.insert(format!("{} requirements", plan.level), required);
             inputs.insert(format!("{} machine", plan.level), machine.arguments(&Anywhere).join(" "));
+            let other = self.other_qemus.get(&plan.level);
+            inputs.extend(other.map(|other| (format!("{} other QEMU", plan.level), other.name.clone())));
             inputs
                 .extend(plan.uefi.iter().map(|uefi| (format!("{} firmware", plan.level), uefi.name.clone())));
         }

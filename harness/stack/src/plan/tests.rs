@@ -166,7 +166,8 @@ fn a_second_machine_has_channels_of_its_own_through_every_level_outside_it_and_l
     for name in ["nest.l1.qmp", "nest.l1-second.qmp", "nest.l1-second.agent", "nest.l2-second.console"] {
         assert!(outer.contains(&name.to_owned()), "{outer:?}");
     }
-    let (first, second) = (plan.machine(1, Instance::First), plan.machine(1, Instance::Incoming));
+    let (first, second) =
+        (plan.machine(1, Instance::First), plan.machine(1, Instance::Incoming { second: true }));
     assert_eq!(names(&first), names(&second));
     assert!(first.channels().iter().all(|channel| !second.channels().contains(channel)));
     let without = StackPlan { second: None, ..plan.clone() };
@@ -333,4 +334,26 @@ fn a_level_that_libvirt_launches_has_a_machine_with_pci() {
     let machine = plan.machine(2, Instance::First);
     assert_eq!((machine.machine.as_str(), machine.launch), ("q35", Launch::Libvirt));
     assert_eq!(plan.machine(1, Instance::First).launch, Launch::Qemu);
+}
+
+#[test]
+fn another_qemu_of_a_level_is_on_a_disk_of_every_level_around_and_in_the_memory_of_the_next() {
+    let mut plan = plan(0..=3, Metal::Emulated);
+    let l2 = LevelNumber::ALL[2];
+    let without = [0, 1, 2].map(|index| plan.memory_mib(index));
+    let disk = Disk { path: "/other".into(), kernel: 0..10, initramfs: 65536..65600 };
+    let other = OtherQemuImage { name: "other".into(), initramfs: "/initramfs".into(), disk, mib: 70 };
+    plan.other_qemus.insert(l2, other);
+    let disks = |index| -> Vec<String> {
+        let machine: Machine = plan.machine(index, Instance::First);
+        machine.disks.iter().map(|disk| format!("{}={}", disk.serial, disk.path.display())).collect()
+    };
+    let passed = "l2-qemu=/other".to_owned();
+    assert!(disks(0).contains(&passed) && disks(1).contains(&passed) && !disks(2).contains(&passed));
+    assert_eq!([0, 1, 2].map(|index| plan.memory_mib(index)), [without[0] + 70, without[1] + 70, without[2]]);
+    let (own, other) = (plan.machine(2, Instance::First), plan.other_qemu(l2).unwrap());
+    assert_eq!((own.other_qemu, other.archive.part.unwrap().bytes), (None, 65536..65600));
+    plan.machine_types.insert(l2, "pc-q35-7.2".into());
+    assert_eq!(plan.machine(2, Instance::First).machine, "pc-q35-7.2");
+    assert!(plan.other_qemu(LevelNumber::ALL[1]).is_none());
 }

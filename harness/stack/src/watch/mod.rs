@@ -204,9 +204,9 @@ impl Watch {
         self.levels.get(&level)?.migrated.as_deref()
     }
 
-    /// `level` has been migrated: its first QEMU no longer matters, and the level and those inside it use the channels of the
-    /// second machine. Returns the event that would have ended a wait until now, if it was about another level.
-    pub(super) fn end_move(&mut self, level: LevelNumber) -> Option<Abort> {
+    /// `level` has been migrated: its first QEMU no longer matters, and the level and those inside it use the second set of channels,
+    /// or the first one again. Returns the event that would have ended a wait until now, if it was about another level.
+    pub(super) fn end_move(&mut self, level: LevelNumber, second: bool) -> Option<Abort> {
         self.ignore_monitor(level);
         // Its earlier messages count as messages of the move.
         let mut abort = None;
@@ -215,7 +215,7 @@ impl Watch {
             let handled = self.handle_event(of, event);
             abort = abort.or(handled.filter(|_| !its_monitor));
         }
-        self.wires.move_to_second(level);
+        self.wires.move_to(level, second);
         if let Some(state) = self.levels.get_mut(&level) {
             state.moving = false;
         }

@@ -159,7 +159,7 @@ async fn the_closing_of_a_port_ends_the_conversation_that_it_carries() {
         let (near, _far) = tokio::net::UnixStream::pair().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let transcript =
-            nestmatrix_vmm::wire::Transcript::create(&dir.path().join("qmp"), std::time::Instant::now())
+            nestmatrix_vmm::wire::Transcript::open(&dir.path().join("qmp"), std::time::Instant::now())
                 .unwrap();
         let (notices, _noticed) = mpsc::channel(16);
         let wire = Wire::start(Speaker::Qemu, "QMP of L2's QEMU", near, transcript, notices);
@@ -188,7 +188,7 @@ async fn what_the_old_qemu_of_a_migrated_level_says_is_not_about_the_level() {
             watch.begin_move(level(1));
             old.try_send(Notice::Event(Event { name: "STOP".into(), data: Value::Null })).unwrap();
             tokio::task::yield_now().await;
-            assert!(watch.end_move(level(1)).is_none());
+            assert!(watch.end_move(level(1), true).is_none());
             // After a closed channel nothing is heard any more.
             let _ = old.try_send(Notice::Closed("end of file".into()));
             let nothing = watch.until(level(1), LIMIT, &qemu(0.0), |_| None::<()>).await;

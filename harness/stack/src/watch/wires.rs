@@ -9,14 +9,14 @@ use tokio::time::Instant;
 pub(super) struct Wires {
     /// In the order in which they began.
     named: Vec<(ChannelName, Wire)>,
-    /// The level that was migrated: for it and the levels inside it, channels are those of its second machine.
-    moved: Option<LevelNumber>,
+    /// The level that was migrated to the second set of channels: the levels inside it use that, too.
+    on_second: Option<LevelNumber>,
 }
 
 impl Wires {
     /// Adds a conversation.
     pub(super) fn add(&mut self, mut channel: ChannelName, wire: Wire) {
-        channel.second |= self.moved.is_some_and(|moved| channel.level >= moved);
+        channel.second |= self.on_second.is_some_and(|moved| channel.level > moved);
         self.named.push((channel, wire));
     }
 
@@ -51,12 +51,12 @@ impl Wires {
         }
     }
 
-    /// `level` has been migrated: conversations with it and with levels inside it use the channels of its second machine, and
-    /// the first QEMU gets no more commands.
-    pub(super) fn move_to_second(&mut self, level: LevelNumber) {
-        self.moved = Some(level);
+    /// `level` has been migrated: conversations with it and with the levels inside it use the other set of channels, and its first
+    /// QEMU gets no more commands.
+    pub(super) fn move_to(&mut self, level: LevelNumber, second: bool) {
+        self.on_second = second.then_some(level);
         for (channel, _) in self.named.iter_mut().filter(|(channel, _)| channel.level >= level) {
-            channel.second = true;
+            channel.second = second;
         }
         let is_monitor = |(of, _): &(ChannelName, Wire)| of.level == level && of.kind == ChannelKind::Qmp;
         if let Some(first) = self.named.iter().position(is_monitor) {

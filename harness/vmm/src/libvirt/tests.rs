@@ -62,6 +62,7 @@ fn machine() -> Machine {
         removable: Vec::new(),
         display: false,
         swtpm: None,
+        other_qemu: None,
     }
 }
 

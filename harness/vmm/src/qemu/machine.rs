@@ -122,14 +122,22 @@ pub enum Instance {
     First,
     /// Another one with the same configuration, which runs at the same time.
     SecondMachine,
-    /// The one to which the first is migrated.
-    Incoming,
+    /// The one to which the running one is migrated.
+    Incoming {
+        /// Whether it uses the second set of channels: that which the running one does not use.
+        second: bool,
+    },
 }
 
 impl Instance {
     /// Whether it uses the second set of channels.
     pub fn is_second(self) -> bool {
-        self != Self::First
+        matches!(self, Self::SecondMachine | Self::Incoming { second: true })
+    }
+
+    /// Whether the running machine of the level is migrated to it.
+    pub fn is_incoming(self) -> bool {
+        matches!(self, Self::Incoming { .. })
     }
 }
 
@@ -186,6 +194,17 @@ pub struct Machine {
     pub display: bool,
     /// The archive with swtpm, if it has a TPM and runs in a level.
     pub swtpm: Option<ImageFile>,
+    /// The QEMU that runs it, if that is not the one of its host.
+    pub other_qemu: Option<OtherQemu>,
+}
+
+/// A QEMU of another image than that of the level that runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherQemu {
+    /// The initramfs of that image: an archive (cpio) of its root file system, which is not compressed.
+    pub archive: ImageFile,
+    /// The program in it.
+    pub program: String,
 }
 
 /// The name of a machine of a level in records: `L1`, `L1-second`.
@@ -394,6 +413,7 @@ mod tests {
             removable: Vec::new(),
             display: false,
             swtpm: None,
+            other_qemu: None,
         }
     }
 

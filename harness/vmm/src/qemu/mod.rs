@@ -22,7 +22,7 @@ pub use hardware::{
     HardwareDifference, HardwareReport, MEMORY_MODULE_MIB, MachineHardware, PLUG_PORT, memory_module,
 };
 pub(crate) use machine::AGENT_PORT;
-pub use machine::{Cpu, Instance, Machine, Memory, Placement, machine_label};
+pub use machine::{Cpu, Instance, Machine, Memory, OtherQemu, Placement, machine_label};
 pub use monitor::{KvmReport, MachineReport, Monitor};
 pub use process::{Ended, ExecWrapper, Process, Start, cpu_time_in_stat};
 pub use rejection::{names_one_of, ran_out_of_resources, rejects_command_line, rejects_kernel};

@@ -30,14 +30,29 @@ pub(super) struct Request {
 
 /// What happens to a conversation from this side. One queue keeps the order of these.
 pub(super) enum Change {
-    /// It continues on another stream.
-    Move(UnixStream),
+    /// It continues on another stream. The old one is given back.
+    Move { stream: UnixStream, old: oneshot::Sender<UnixStream> },
+    /// It is over, and its stream is given back.
+    Release(oneshot::Sender<UnixStream>),
     /// Its peer is about to end, perhaps by this last command, and another one will take its place.
     Suspend(Option<Request>),
     /// Another peer has taken the place of the one that ended: on the same stream, or on this one.
     Resume { stream: Option<UnixStream>, notices: Option<mpsc::Sender<Notice>> },
     /// It is over.
     Close(String),
+}
+
+/// The end of a conversation.
+pub(super) struct Over {
+    pub(super) why: String,
+    /// The reading half of its stream and the one who wants the stream back, if the stream is to stay open.
+    pub(super) released: Option<(OwnedReadHalf, oneshot::Sender<UnixStream>)>,
+}
+
+impl From<String> for Over {
+    fn from(why: String) -> Self {
+        Self { why, released: None }
+    }
 }
 
 /// The far side of a [`Wire`]: owns the socket, keeps replies in the order of their commands.
@@ -54,13 +69,13 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Serves the conversation until it ends. Returns the reason.
+    /// Serves the conversation until it ends.
     pub(super) async fn serve(
         &mut self,
         reader: OwnedReadHalf,
         mut requested: mpsc::UnboundedReceiver<Request>,
         mut changing: mpsc::UnboundedReceiver<Change>,
-    ) -> String {
+    ) -> Over {
         let mut reader = BufReader::new(reader);
         let mut line = Vec::new();
         let mut suspended = false;
@@ -70,22 +85,28 @@ impl Exchange {
         let mut greeting = None;
         loop {
             if !suspended && let Err(e) = self.send_waiting().await {
-                return e.to_string();
+                return e.to_string().into();
             }
             tokio::select! {
                 // Commands after a change must not go to the old stream or the old peer.
                 biased;
                 change = changing.recv() => {
-                    let mut last = None;
+                    let (mut last, mut give_back) = (None, None);
                     let stream = match change {
-                        None => return "the harness has closed it".into(),
+                        None => return CLOSED_HERE.to_owned().into(),
                         Some(Change::Close(_)) if suspended => continue,
-                        Some(Change::Close(why)) => return why,
+                        Some(Change::Close(why)) => return why.into(),
+                        Some(Change::Release(to)) => {
+                            return Over { why: CLOSED_HERE.into(), released: Some((reader.into_inner(), to)) };
+                        }
                         Some(Change::Suspend(command)) => {
                             (suspended, last) = (true, command);
                             None
                         }
-                        Some(Change::Move(stream)) => Some(stream),
+                        Some(Change::Move { stream, old }) => {
+                            give_back = Some(old);
+                            Some(stream)
+                        }
                         Some(Change::Resume { stream, notices }) => {
                             (suspended, is_open) = (false, true);
                             self.notices = notices.unwrap_or_else(|| self.notices.clone());
@@ -94,8 +115,11 @@ impl Exchange {
                     };
                     if let Some(stream) = stream {
                         let (other_reader, other_writer) = stream.into_split();
-                        reader = BufReader::new(other_reader);
-                        self.writer = other_writer;
+                        let old_reader = std::mem::replace(&mut reader, BufReader::new(other_reader));
+                        let old_writer = std::mem::replace(&mut self.writer, other_writer);
+                        if let Some(to) = give_back {
+                            give(old_reader.into_inner(), old_writer, to);
+                        }
                     }
                     line.clear();
                     for pending in self.pending.drain(..) {
@@ -110,14 +134,14 @@ impl Exchange {
                     }
                 }
                 request = requested.recv(), if !suspended => match request {
-                    None => return "the harness has closed it".into(),
+                    None => return CLOSED_HERE.to_owned().into(),
                     Some(request) if request.echo.is_some() => self.waiting.push_front(request),
                     Some(request) => self.waiting.push_back(request),
                 },
                 read = read_line(&mut reader, &mut line), if is_open => match read {
                     Err(_) | Ok(false) if suspended => is_open = false,
-                    Err(e) => return e.to_string(),
-                    Ok(false) => return "end of file".into(),
+                    Err(e) => return e.to_string().into(),
+                    Ok(false) => return "end of file".to_owned().into(),
                     Ok(true) => {
                         self.last_received.set(Some(tokio::time::Instant::now()));
                         // A peer that sends faster than the listener reads must wait, so that it can't fill the harness's memory.
@@ -199,6 +223,17 @@ impl Exchange {
         if let Some(pending) = self.pending.pop_front() {
             let _ = pending.reply.send(reply);
         }
+    }
+}
+
+/// Why a conversation is over that this side has ended.
+const CLOSED_HERE: &str = "the harness has closed it";
+
+/// Gives a stream back. What its peer has said by now and was not read is lost.
+pub(super) fn give(reader: OwnedReadHalf, writer: OwnedWriteHalf, to: oneshot::Sender<UnixStream>) {
+    // Both halves are of one stream.
+    if let Ok(stream) = reader.reunite(writer) {
+        let _ = to.send(stream);
     }
 }
 

@@ -15,12 +15,14 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    /// A transcript in a new file at `path`; times count from `started`.
+    /// A transcript in the file at `path`, after what earlier conversations on the same channel left there; times count from
+    /// `started`.
     ///
     /// # Errors
-    /// The file can't be created.
-    pub fn create(path: &Path, started: Instant) -> std::io::Result<Self> {
-        Ok(Self { file: Some(File::create(path)?), started })
+    /// The file can't be opened.
+    pub fn open(path: &Path, started: Instant) -> std::io::Result<Self> {
+        let file = File::options().append(true).create(true).open(path)?;
+        Ok(Self { file: Some(file), started })
     }
 
     /// No transcript, for a conversation that no record needs.
