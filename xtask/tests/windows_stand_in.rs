@@ -231,6 +231,7 @@ fn booted(cpu: &str) -> Observation {
         cancellation,
         from: None,
         saver: None,
+        asks_cpu_models: false,
         inspector: None,
         images: BTreeMap::new(),
     };

@@ -139,6 +139,8 @@ fn property(line: &str, arguments: &Value) -> Result<Value, String> {
         },
         (Some(CPU), Some("type")) => json!(format!("{}-x86_64-cpu", value_of(line, "-cpu "))),
         (Some(CPU), Some("unavailable-features")) => json!([]),
+        // A 32-bit model has no long mode.
+        (Some(CPU), Some("lm")) => json!(!value_of(line, "-cpu ").starts_with("486")),
         _ => json!(true),
     })
 }

@@ -31,6 +31,8 @@ pub struct IsaInfo {
     pub machines: &'static [&'static str],
     /// QEMU's type of all of its CPUs, without `-cpu`.
     pub qemu_cpu: &'static str,
+    /// Features that some of QEMU's CPU models do not have and every kernel for it needs, with QEMU's names.
+    pub kernel_needs: &'static [&'static str],
     /// What QEMU's machines have by default, and libvirt switches off unless it is asked for.
     pub libvirt_features: LibvirtFeatures,
     /// Whether devices of QEMU's machines are on a PCI bus.
@@ -91,6 +93,8 @@ impl Isa {
                 multiarch: "x86_64-linux-gnu",
                 machines: &["x86_64"],
                 qemu_cpu: "x86_64",
+                // 64-bit mode. A 32-bit model prints nothing that reaches the serial port, and halts.
+                kernel_needs: &["lm"],
                 libvirt_features: LibvirtFeatures {
                     of_default_firmware: &["acpi", "apic"],
                     of_uefi: &["acpi", "apic"],
@@ -110,6 +114,7 @@ impl Isa {
                 multiarch: "aarch64-linux-gnu",
                 machines: &["aarch64"],
                 qemu_cpu: "arm",
+                kernel_needs: &[],
                 // ACPI requires UEFI there (libvirt: qemuDomainDefValidateFeatures).
                 libvirt_features: LibvirtFeatures { of_default_firmware: &[], of_uefi: &["acpi"] },
                 has_pci: true,
@@ -127,6 +132,7 @@ impl Isa {
                 multiarch: "powerpc64le-linux-gnu",
                 machines: &["ppc64le", "ppc64"],
                 qemu_cpu: "powerpc64",
+                kernel_needs: &[],
                 libvirt_features: LibvirtFeatures { of_default_firmware: &[], of_uefi: &[] },
                 has_pci: true,
                 rust: "powerpc64",
@@ -138,6 +144,7 @@ impl Isa {
                 multiarch: "s390x-linux-gnu",
                 machines: &["s390x"],
                 qemu_cpu: "s390x",
+                kernel_needs: &[],
                 libvirt_features: LibvirtFeatures { of_default_firmware: &[], of_uefi: &[] },
                 has_pci: false,
                 rust: "s390x",

@@ -55,6 +55,8 @@ pub struct BootRequest<'a> {
     pub saver: Option<&'a dyn SnapshotSaver>,
     /// Pauses it and queries its levels, in a debug session.
     pub inspector: Option<&'a dyn Inspector>,
+    /// Asks the QEMU of the innermost level which CPU models it can run.
+    pub asks_cpu_models: bool,
     /// The image of each level; the offer of its QEMU is remembered with it.
     pub images: BTreeMap<LevelNumber, &'a Image>,
 }

@@ -34,10 +34,10 @@ impl Stack<'_> {
     /// Queries a paused machine, and stops the stack if it does not meet its requirements.
     pub(super) async fn query_machine(&mut self, machine: &Machine, monitor: &Monitor) -> Result<(), Stop> {
         let (id, level, plan) = (MachineId::from(machine), machine.level, self.request.plan);
-        let (model, required) = (&machine.cpu.model, &machine.cpu.require);
+        let (model, required) = (&machine.cpu.model, [&machine.cpu.require[..], &machine.cpu.needs].concat());
         let questions = async {
             let actual = monitor.machine(machine).await?;
-            Ok((actual, monitor.kvm().await?, monitor.cpu(model, required).await?))
+            Ok((actual, monitor.kvm().await?, monitor.cpu(model, &required).await?))
         };
         let (actual, kvm, cpu) = self.during(id, questions).await?;
         // The level's evidence is that of the machine that contains the levels inside it: after a migration, the second one.
@@ -55,6 +55,11 @@ impl Stack<'_> {
         measured.machines.insert(level, actual.clone());
         if !plan.hypervisor_of(level).is_shown_by(&kvm) {
             return Err(Stop::stack(self.stage, Symptom::WithoutKvm { level }));
+        }
+        if self.request.asks_cpu_models && is_evidence && plan.reports(level) {
+            // Whether the level's own CPU is as required does not change what its QEMU can run.
+            let models = self.during(id, async { Ok(monitor.cpu_models().await?) }).await?;
+            self.ledger.cpu_models = Some(models);
         }
         actual.check().map_err(|property| {
             let machine_type = actual.machine_type.clone();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use nestmatrix_model::{LevelNumber, Stage};
-use nestmatrix_vmm::qemu::Machine;
+use nestmatrix_vmm::qemu::{CpuModel, Machine};
 
 use super::machines::{FIRMWARE, MachineId};
 use super::{LevelFacts, Measurements, Observation, StageTime, StepRecord, Stop, Usage, measure};
@@ -17,6 +17,8 @@ pub(super) struct Ledger {
     levels: BTreeMap<LevelNumber, LevelFacts>,
     pub(super) measurements: Measurements,
     steps: Vec<StepRecord>,
+    /// The CPU models of the innermost level's QEMU, if that was asked.
+    pub(super) cpu_models: Option<Vec<CpuModel>>,
     /// How long the stack was paused.
     pub(super) paused: Duration,
     /// Whether it was restored, if it should have been.
@@ -32,6 +34,7 @@ impl Ledger {
             levels: BTreeMap::new(),
             measurements,
             steps: Vec::new(),
+            cpu_models: None,
             paused: Duration::ZERO,
             restored: None,
         }
@@ -111,6 +114,7 @@ impl Ledger {
             levels: self.levels,
             steps: self.steps,
             measurements: self.measurements,
+            cpu_models: self.cpu_models,
             stop,
             restored: self.restored,
             usage,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nestmatrix_model::{LevelNumber, Stage};
+use nestmatrix_vmm::qemu::CpuModel;
 use serde::{Deserialize, Serialize};
 
 use super::{Loops, Measurements, StepRecord, Stop, Traffic};
@@ -81,6 +82,8 @@ pub struct Observation {
     pub steps: Vec<StepRecord>,
     /// What was measured for evidence.
     pub measurements: Measurements,
+    /// The CPU models of the innermost level's QEMU, if that was asked.
+    pub cpu_models: Option<Vec<CpuModel>>,
     /// Why it stopped, if it did.
     pub stop: Option<Stop>,
     /// Whether it was restored from its snapshot; absent if it was given none.
@@ -123,6 +126,7 @@ impl Observation {
             levels: BTreeMap::new(),
             steps: Vec::new(),
             measurements: Measurements::default(),
+            cpu_models: None,
             stop: Some(stop),
             restored: None,
             usage: Usage::default(),

@@ -201,6 +201,7 @@ impl DiskPreparation<'_> {
                 cancellation: self.cancellation.clone(),
                 from: None,
                 saver: None,
+                asks_cpu_models: false,
                 inspector: None,
                 images: BTreeMap::new(),
             },

@@ -125,6 +125,7 @@ impl TrialGuest<'_> {
             cancellation,
             from: None,
             saver: None,
+            asks_cpu_models: false,
             inspector: None,
             images: BTreeMap::new(),
         })

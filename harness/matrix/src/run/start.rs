@@ -155,6 +155,7 @@ impl Run {
             from,
             saver: saver.as_ref().map(|saver| saver as &dyn SnapshotSaver),
             inspector: self.setting.inspector.as_deref(),
+            asks_cpu_models: false,
             images: ready.images(),
         })
         .await

@@ -51,6 +51,7 @@ pub struct Fake {
     saves: Option<Saver>,
     inspector: Option<Rc<dyn Inspector>>,
     restores: Option<Snapshot>,
+    asks_cpu_models: bool,
     settings: BTreeMap<u8, MachineSettings>,
     disks: BTreeMap<u8, SystemDisk>,
     swtpm: Option<PathBuf>,
@@ -75,6 +76,7 @@ impl Fake {
             saves: None,
             inspector: None,
             restores: None,
+            asks_cpu_models: false,
             settings: BTreeMap::new(),
             disks: BTreeMap::new(),
             swtpm: None,
@@ -124,6 +126,11 @@ impl Fake {
     /// It is booted in a debug session.
     pub fn inspected_by(self, inspector: Rc<dyn Inspector>) -> Self {
         Self { inspector: Some(inspector), ..self }
+    }
+
+    /// The QEMU of its innermost level is asked for its CPU models.
+    pub fn asking_cpu_models(self) -> Self {
+        Self { asks_cpu_models: true, ..self }
     }
 
     /// It is restored from this snapshot.
@@ -394,6 +401,7 @@ impl Fake {
             cancellation,
             from: self.restores.as_ref(),
             saver: self.saves.as_ref().map(|saver| saver as &dyn SnapshotSaver),
+            asks_cpu_models: self.asks_cpu_models,
             inspector: self.inspector.as_deref(),
             images: BTreeMap::new(),
         };

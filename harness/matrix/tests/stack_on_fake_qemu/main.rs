@@ -5,6 +5,7 @@
 mod actions;
 mod benchmarks;
 mod console;
+mod cpu_models;
 mod debug_session;
 mod diagnostics;
 mod disks;

@@ -168,6 +168,10 @@ impl StackPlan {
             Nesting::CpuFeature(_) | Nesting::MachineProperty(_) => None,
         };
         let mut cpu = Cpu::required(wanted, feature);
+        if !passes_through && place.hypervisor == Hypervisor::Kvm {
+            let needs = self.profile.isa.info().kernel_needs.iter();
+            cpu.needs = needs.map(|&feature| feature.to_owned()).collect();
+        }
         if let Some(windows) = place.plan.image.windows() {
             self.enlighten(&mut cpu, place, windows);
         }

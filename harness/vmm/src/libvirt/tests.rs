@@ -39,6 +39,7 @@ fn machine() -> Machine {
         cpu: Cpu {
             model: "EPYC-IBPB".into(),
             require: vec!["svm".into()],
+            needs: Vec::new(),
             with: Vec::new(),
             without: Vec::new(),
             disable: Vec::new(),

@@ -54,6 +54,8 @@ pub struct Cpu {
     pub model: String,
     /// Features that are switched on and must be available.
     pub require: Vec<String>,
+    /// Features that the guest's kernel can't do without. The model must have them by itself: they are not switched on.
+    pub needs: Vec<String>,
     /// Other features that are switched on.
     pub with: Vec<String>,
     /// Features that are switched off.
@@ -83,6 +85,7 @@ impl Cpu {
         Self {
             model,
             require,
+            needs: Vec::new(),
             with: Vec::new(),
             without: Vec::new(),
             disable: requirement.disable.clone(),
@@ -390,6 +393,7 @@ mod tests {
             cpu: Cpu {
                 model: "EPYC-IBPB".into(),
                 require: vec!["svm".into()],
+                needs: Vec::new(),
                 with: Vec::new(),
                 without: Vec::new(),
                 disable: Vec::new(),

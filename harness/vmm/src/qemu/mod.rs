@@ -3,6 +3,7 @@
 mod boot;
 mod channel;
 mod cpu;
+mod cpu_models;
 mod devices;
 mod hardware;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tpm;
 pub use boot::{Boot, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Uefi, VolumeBoot, Writes};
 pub use channel::{Backing, ChannelKind, ChannelName, Port};
 pub use cpu::{CpuReport, MissingFeature};
+pub use cpu_models::CpuModel;
 pub use devices::{GuestDevice, RECEIVED, SENT, traffic_folder};
 pub use hardware::{
     HardwareDifference, HardwareReport, MEMORY_MODULE_MIB, MachineHardware, PLUG_PORT, memory_module,

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::wire::{CallError, Notice, Wire};
 
-use super::{CpuReport, HardwareReport, Machine, cpu, hardware};
+use super::{CpuModel, CpuReport, HardwareReport, Machine, cpu, cpu_models, hardware};
 
 /// What QEMU reports about its machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +132,18 @@ impl Monitor {
     /// Any [`CallError`].
     pub async fn cpu(&self, model: &str, required: &[String]) -> Result<CpuReport, CallError> {
         cpu::query(self, model, required).await
+    }
+
+    /// The CPU models of this QEMU, and which of them the machine's host can run. Empty if this QEMU does not report them.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    pub async fn cpu_models(&self) -> Result<Vec<CpuModel>, CallError> {
+        match self.call("query-cpu-definitions", Value::Null).await {
+            Ok(reply) => Ok(cpu_models::read(&reply)),
+            Err(CallError::Refused { .. }) => Ok(Vec::new()),
+            Err(e) => Err(e),
+        }
     }
 
     /// QEMU's run state, which says why a machine does not run.
