@@ -55,6 +55,8 @@ pub enum Command {
     Qmp(Qmp),
     /// Find the kernel or QEMU version that changed a cell's verdict
     Bisect(Bisect),
+    /// Boot a cell with each CPU model that its innermost level can have
+    CpuModels(crate::cpu_models::Arguments),
     /// Damage cells and scenarios on purpose and report damage that no verdict shows
     Mutate(crate::mutate::Mutate),
     /// List the cells of the matrix, or its claims, without booting anything

@@ -6,6 +6,7 @@ mod bench;
 mod bisect;
 mod ci_matrix;
 mod cli;
+mod cpu_models;
 mod diff;
 mod dist;
 mod doctor;
@@ -21,6 +22,7 @@ mod media_prepare;
 mod merge;
 mod metal_errata;
 mod mutate;
+mod native_metal;
 mod output;
 mod payloads;
 mod report;
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         cli::Command::Shell(arguments) => attach::shell(&arguments),
         cli::Command::Qmp(arguments) => attach::qmp(&arguments),
         cli::Command::Mutate(arguments) => mutate::run(&arguments),
+        cli::Command::CpuModels(arguments) => cpu_models::run(&arguments),
         cli::Command::Bisect(arguments) => bisect::run(&arguments),
         cli::Command::Dist(arguments) => dist::run(&arguments),
         cli::Command::Bench(arguments) => bench::run(&arguments),

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use nestmatrix::debug_server::PauseAt;
 use nestmatrix::records::{CutOff, PastRun, Purpose, Resumed, RunShard, division, durations};
 use nestmatrix::report;
-use nestmatrix::run::{
-    MachineTrial, MetalChoice, NativeMetals, PlanOptions, RunListener, RunPlan, Setting, execute,
-};
+use nestmatrix::run::{PlanOptions, RunListener, RunPlan, Setting, execute};
 use nestmatrix::scenario::{Cell, Filter};
 use nestmatrix_images::{Catalog, Store};
 use nestmatrix_model::Architecture;
@@ -19,9 +17,10 @@ use nestmatrix_stack::host::Emulator;
 use crate::cli::{Format, RunMatrix};
 use crate::exit::{ERROR, Failure};
 use crate::input;
+use crate::native_metal::NativeTrial;
 use crate::output::write_junit;
 use crate::progress::{BuildProgress, CellProgress};
-use crate::settings::{installed_qemu, metal};
+use crate::settings::metal;
 use crate::signals::Signals;
 use crate::terminal::{print, style_of};
 use crate::{baseline, history, kernels, parent_death, repro, resume, runtime, snapshots};
@@ -74,26 +73,16 @@ pub fn start(
         let signals = Signals::listen().map_err(Failure::error)?;
         let builds = Arc::new(BuildProgress::new());
         let architectures: BTreeSet<Architecture> = cells.iter().map(|cell| cell.architecture).collect();
-        let native_qemu = architectures.iter().find_map(|architecture| installed_qemu(*architecture));
         let choice = metal(arguments.metal);
-        let tried = architectures.into_iter().filter(|_| choice != MetalChoice::Emulated);
-        let mut natives = NativeMetals::new();
-        for architecture in tried {
-            let trial = MachineTrial {
-                catalog: &catalog,
-                store: Arc::clone(&store),
-                progress: Arc::clone(&builds) as _,
-                installed: native_qemu.clone(),
-                wrapper: parent_death::wrapper().map_err(Failure::error)?,
-                timeout_scale: arguments.pace.timeouts.scale(),
-                insist: choice == MetalChoice::Native,
-            };
-            let native = tokio::select! {
-                native = trial.run(architecture) => native,
-                () = async { signals.cancellation.clone().requested().await } => Err("interrupted".to_owned()),
-            };
-            natives.insert(architecture, native);
-        }
+        let trial = NativeTrial {
+            choice,
+            catalog: &catalog,
+            store: &store,
+            builds: &builds,
+            timeout_scale: arguments.pace.timeouts.scale(),
+            signals: &signals,
+        };
+        let (natives, native_qemu) = trial.run(architectures).await?;
         if let Some(code) = signals.exit_code() {
             // An unfinished trial of the machine says nothing about any cell.
             eprintln!("interrupted before a cell was planned; nothing is recorded");

@@ -160,6 +160,30 @@ fn marks_show_how_near_each_system_is_and_a_legend_explains_those_that_occur() {
     }
 }
 
+#[test]
+fn every_format_shows_the_model_of_a_cell_of_a_sweep() {
+    let name = format!("{CELL}_cpu-epyc-v4");
+    let cell = CellRecord {
+        cell: name.parse().unwrap(),
+        cpu_model: Some("EPYC-v4".into()),
+        verdict: VerdictWord::Fail,
+        ..booted(&[OF_EVERY_FIDELITY[0]; 3])
+    };
+    let overview = overview(vec![run(21, vec![cell.clone()])]);
+    let again = format!("cargo xtask cpu-models '{CELL}' --models EPYC-v4");
+    let page = markdown(&overview, &matrix());
+    assert!(
+        page.contains(", EPYC-v4") && page.contains("- CPU model: `EPYC-v4`") && page.contains(&again),
+        "{page}"
+    );
+    assert!(html(&overview, &matrix()).contains(r#""cpu_model":"EPYC-v4""#));
+    let terminal = matrix_after(&outcome(vec![cell], 9, false), &Style::plain());
+    assert!(terminal.contains(", EPYC-v4"), "{terminal}");
+    assert!(tap(&overview).contains(&name) && json(&overview).unwrap().contains("\"EPYC-v4\""));
+    let junit = junit_of(&overview).unwrap();
+    assert!(junit.contains(r#"<property name="cpu-model" value="EPYC-v4"/>"#), "{junit}");
+}
+
 /// The test point of a run of only this cell.
 fn test_point(cell: CellRecord) -> String {
     let text = tap(&overview(vec![run(21, vec![cell])]));

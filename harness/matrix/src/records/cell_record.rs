@@ -168,6 +168,9 @@ pub struct CellRecord {
     /// Identifies everything that it asked for; absent in runs of earlier versions.
     #[serde(default)]
     pub fingerprint: Option<Fingerprint>,
+    /// The CPU model that its innermost level was to have, if it is of a sweep of CPU models. Absent in runs of earlier versions.
+    #[serde(default)]
+    pub cpu_model: Option<String>,
     /// The result that the document predicts.
     pub expectation: Expectation,
     /// The verdict.
@@ -256,6 +259,7 @@ impl CellRecord {
             tier: cell.tier,
             tiers: cell.tiers.clone(),
             fingerprint: Some(Fingerprint::of(cell)),
+            cpu_model: cell.cpu_model.clone(),
             expectation: cell.expectation.clone(),
             verdict,
             known_flaky: None,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nestmatrix_images::replace_file;
+use serde::Serialize;
 
 use super::{CellRecord, RunRecord};
 use crate::contained::{self, RelativeFolder};
@@ -131,8 +132,8 @@ pub(crate) fn now() -> String {
 /// The file in a run's folder with the names of the planned cells, one per line.
 pub(crate) const CELLS: &str = "cells.txt";
 
-/// The text of `run.json`.
-pub(crate) fn text_of(record: &RunRecord) -> io::Result<String> {
+/// The text of `run.json`, or of another file with one object.
+pub(crate) fn text_of(record: &impl Serialize) -> io::Result<String> {
     let mut text = serde_json::to_string_pretty(record)?;
     text.push('\n');
     Ok(text)

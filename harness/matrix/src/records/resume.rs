@@ -125,6 +125,13 @@ impl CutOff {
         self.folder.write_run(&self.past.record)
     }
 
+    /// Adds cells to the run, which this process began and whose first cells it has booted: no resumption is recorded. Otherwise as
+    /// [`CutOff::go_on`].
+    pub fn extend(self, now: Vec<Cell>) -> (Resumed, Vec<Cell>) {
+        let (resumed, left) = self.go_on(now);
+        (Resumed { is_extended: true, ..resumed }, left)
+    }
+
     /// Resumes the run. `now` are the cells that the matrix has now; the second result are those of them that still have to be
     /// booted.
     pub fn go_on(self, now: Vec<Cell>) -> (Resumed, Vec<Cell>) {
@@ -138,7 +145,7 @@ impl CutOff {
         let cells = now.iter().map(|cell| cell.name.clone()).chain(kept).collect();
         let left = now.iter().filter(|cell| !have.contains(&cell.name)).cloned().collect();
         let Self { folder, past, planned } = self;
-        (Resumed { folder, past, planned, cells, new, gone }, left)
+        (Resumed { folder, past, planned, cells, new, gone, is_extended: false }, left)
     }
 }
 
@@ -153,6 +160,8 @@ pub struct Resumed {
     pub new: Vec<CellName>,
     /// Cells that the matrix no longer has; those that have a verdict keep it.
     pub gone: Vec<CellName>,
+    /// Whether the process that began the run only adds cells to it.
+    is_extended: bool,
 }
 
 /// A run's folder, and what the run has when cells begin to boot.
@@ -180,8 +189,8 @@ impl Resumed {
 
     /// Removes what was half written when the run was interrupted, and records that it is resumed.
     pub(crate) fn begin(self, build: &str, arguments: &[String]) -> io::Result<Begun> {
-        let Self { folder, past: PastRun { mut record, cells: done, complete, .. }, planned, cells, .. } =
-            self;
+        let Self { folder, past, planned, cells, is_extended, .. } = self;
+        let PastRun { mut record, cells: done, complete, .. } = past;
         folder.cut_verdicts(complete)?;
         let have: BTreeSet<&CellName> = done.iter().map(|record| &record.cell).collect();
         for cell in planned.iter().chain(&cells).filter(|cell| !have.contains(cell)) {
@@ -192,7 +201,9 @@ impl Resumed {
         done.iter().for_each(|cell| record.verdicts.add(cell));
         record.cells = cells.len();
         (record.ended, record.interrupted) = (None, false);
-        record.resumed.push(Resumption::now(build, done.len(), arguments));
+        if !is_extended {
+            record.resumed.push(Resumption::now(build, done.len(), arguments));
+        }
         let began = instant_of(&record.began);
         Ok(Begun { folder, record, done, cells, began })
     }
@@ -298,6 +309,18 @@ mod tests {
         assert_eq!(begun.cells, names(&["s/amd/b", "s/amd/d", "s/amd/e", "s/amd/a"]));
         assert!(!path.join("cells/s/amd/c").exists());
         assert_eq!(PastRun::read(&path).unwrap().planned.unwrap(), begun.cells);
+    }
+
+    #[test]
+    fn cells_that_the_same_process_adds_are_no_resumption() {
+        let results = tempfile::tempdir().unwrap();
+        let path = killed(results.path());
+        let now = ["s/amd/a", "s/amd/b", "s/amd/e"].map(wanted).to_vec();
+        let (extended, left) = CutOff::open(&path).unwrap().extend(now);
+        assert_eq!(left.iter().map(|cell| cell.name.as_str()).collect::<Vec<_>>(), ["s/amd/e"]);
+        let begun = extended.begin("0.1.0 (0)", &[]).unwrap();
+        assert!(begun.record.resumed.is_empty());
+        assert_eq!((begun.record.cells, begun.done.len()), (3, 2));
     }
 
     #[test]

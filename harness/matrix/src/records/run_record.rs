@@ -26,6 +26,8 @@ pub enum Purpose {
     Bisect,
     /// Cells that are damaged on purpose, and the same cells without damage. The same applies.
     Mutation,
+    /// A cell, and the same cell with each CPU model that its innermost level can have. The same applies.
+    CpuModels,
 }
 
 /// A run as a whole: `run.json`.

@@ -8,11 +8,12 @@ use nestmatrix_vmm::shell::quote;
 
 use crate::records::{Overview, OverviewCell, RunRecord};
 use crate::scenario::CellName;
+use crate::trials::original_of_sweep;
 
 /// The command that runs `cell` again, in a checkout, as its run did.
 pub(super) fn again(overview: &Overview, cell: &OverviewCell) -> String {
     let run = overview.runs.get(cell.run).map(|run| &run.record);
-    of_run(&cell.record.cell, cell.record.metal, run)
+    of_run(&cell.record.cell, cell.record.cpu_model.as_deref(), cell.record.metal, run)
 }
 
 /// The arguments of a run that change what a cell is, and whether their value is a file.
@@ -23,7 +24,7 @@ const CARRIED_OPTIONS: &[&str] = &["--deny-rebuilds"];
 /// The arguments of a search whose value is a file.
 const FILES_OF_SEARCH: &[&str] = &["--scenarios", "--recipes", "--kernel", "--results"];
 
-fn of_run(cell: &CellName, metal: Option<Metal>, run: Option<&RunRecord>) -> String {
+fn of_run(cell: &CellName, cpu_model: Option<&str>, metal: Option<Metal>, run: Option<&RunRecord>) -> String {
     // The arguments of a merged run are those of the merge.
     let run = run.filter(|run| run.merged.is_empty());
     let arguments = run.map_or(&[][..], |run| &run.arguments);
@@ -32,11 +33,16 @@ fn of_run(cell: &CellName, metal: Option<Metal>, run: Option<&RunRecord>) -> Str
     if let Some(("bisect", arguments)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return format!("{}  # this cell was a trial of the search", search(arguments, file));
     }
-    let mut command = format!("{PROGRAM} run-matrix '{cell}'");
+    let mut command = match (cpu_model, original_of_sweep(cell)) {
+        (Some(model), Some(original)) => {
+            format!("{PROGRAM} cpu-models '{original}' --models {}", quote(model))
+        }
+        _ => format!("{PROGRAM} run-matrix '{cell}'"),
+    };
     if metal == Some(Metal::Native) {
         command.push_str(" --metal native");
     }
-    if matches!(arguments.first().map(String::as_str), Some("run-matrix" | "repro")) {
+    if matches!(arguments.first().map(String::as_str), Some("run-matrix" | "repro" | "cpu-models")) {
         for option in
             CARRIED_OPTIONS.iter().filter(|option| arguments.iter().any(|argument| argument == *option))
         {
@@ -119,10 +125,13 @@ mod tests {
     fn arguments_that_change_the_cell_are_kept(#[case] arguments: &str, #[case] expected: &str) {
         let cell: CellName = "s/amd/a+".parse().unwrap();
         let run = run(&words(arguments));
-        assert_eq!(of_run(&cell, None, Some(&run)), format!("cargo xtask run-matrix 's/amd/a+'{expected}"));
+        assert_eq!(
+            of_run(&cell, None, None, Some(&run)),
+            format!("cargo xtask run-matrix 's/amd/a+'{expected}")
+        );
         let native = format!("cargo xtask run-matrix 's/amd/a+' --metal native{expected}");
-        assert_eq!(of_run(&cell, Some(Metal::Native), Some(&run)), native);
-        assert_eq!(of_run(&cell, None, None), "cargo xtask run-matrix 's/amd/a+'");
+        assert_eq!(of_run(&cell, None, Some(Metal::Native), Some(&run)), native);
+        assert_eq!(of_run(&cell, None, None, None), "cargo xtask run-matrix 's/amd/a+'");
     }
 
     #[rstest]
@@ -133,7 +142,16 @@ mod tests {
     #[case("bisect a/b --axis=l1.qemu --from 1:7.2", "cargo xtask bisect a/b --axis=l1.qemu --from 1:7.2")]
     fn a_trial_of_a_search_is_run_again_by_the_search(#[case] arguments: &str, #[case] expected: &str) {
         let cell: CellName = "s/amd/a".parse().unwrap();
-        let again = of_run(&cell, Some(Metal::Emulated), Some(&run(&words(arguments))));
+        let again = of_run(&cell, None, Some(Metal::Emulated), Some(&run(&words(arguments))));
         assert_eq!(again, format!("{expected}  # this cell was a trial of the search"));
+    }
+
+    #[test]
+    fn a_model_of_a_sweep_is_run_again_by_the_sweep() {
+        let cell: CellName = "s/amd/a/b+_cpu-epyc-v4".parse().unwrap();
+        let of = |arguments: &str| of_run(&cell, Some("EPYC-v4"), None, Some(&run(&words(arguments))));
+        assert_eq!(of("cpu-models s/*"), "cargo xtask cpu-models 's/amd/a/b+' --models EPYC-v4");
+        let expected = "cargo xtask cpu-models 's/amd/a/b+' --models EPYC-v4 --scenarios /at/home/mine";
+        assert_eq!(of("cpu-models --scenarios mine s/*"), expected);
     }
 }

@@ -107,6 +107,7 @@ fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
     property("verdict", Some(cell.verdict.to_string()));
     property("known", cell.known().map(|known| known.note().to_owned()));
     property("expected", Some(documented(cell)));
+    property("cpu-model", cell.cpu_model.clone());
     property("claims", Some(claims(cell)));
     property("architecture", Some(cell.architecture.to_string()));
     property("metal", cell.metal.map(|metal| metal.to_string()));

@@ -9,8 +9,8 @@ use crate::scenario::{
     Cell, CellName, Claim, Coverage, Document, Expectation, Matrix, Scenario, Shown, Tried,
 };
 
-use super::matrix::short;
-use super::text::{grouped, one_line};
+use super::matrix::{required_systems, short};
+use super::text::grouped;
 
 /// A verdict as reports show it: a known one differs from a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,7 +239,7 @@ impl<'o> Layout<'o> {
     pub(super) fn systems(&self, cell: &OverviewCell) -> Vec<String> {
         let record = &cell.record;
         if !record.levels.is_empty() {
-            return record.levels.iter().map(|level| short(&one_line(&level.required))).collect();
+            return required_systems(record);
         }
         match self.specs.get(&record.cell) {
             Some(spec) => spec.levels.iter().map(|level| short(&level.system.to_string())).collect(),

@@ -179,6 +179,9 @@ fn particulars(overview: &Overview, cell: &OverviewCell) -> String {
     if let Some(known) = record.known_text() {
         let _ = writeln!(out, "- known: {}", code(&known));
     }
+    if let Some(model) = &record.cpu_model {
+        let _ = writeln!(out, "- CPU model: {}", code(model));
+    }
     let works = || "works: the limitation is gone".to_owned();
     let _ = writeln!(out, "- observed: {}", code(&observed(record).unwrap_or_else(works)));
     if let Some(attempts) = attempts(record) {

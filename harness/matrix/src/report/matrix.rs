@@ -117,8 +117,18 @@ fn systems(record: &CellRecord) -> Vec<String> {
     if record.levels.is_empty() {
         record.cell.as_str().split('/').skip(2).map(str::to_owned).collect()
     } else {
-        record.levels.iter().map(|level| short(&level.required)).collect()
+        required_systems(record)
     }
+}
+
+/// The system that the document requires on each level that a record has, in short. In a sweep, the innermost one has its CPU model.
+pub(super) fn required_systems(record: &CellRecord) -> Vec<String> {
+    let mut systems: Vec<String> =
+        record.levels.iter().map(|level| short(&one_line(&level.required))).collect();
+    if let (Some(innermost), Some(model)) = (systems.last_mut(), &record.cpu_model) {
+        innermost.push_str(&format!(", {}", one_line(model)));
+    }
+    systems
 }
 
 /// `RHEL 9.2+` for `RHEL 9.2 and later`.

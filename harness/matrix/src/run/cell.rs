@@ -12,7 +12,7 @@ use super::ready_cell::ReadyCell;
 use super::schedule::Dispatch;
 use super::snapshots::SnapshotNews;
 use super::{RunError, RunEvent, Verdict};
-use crate::records::{Attempt, CellRecord, Restored, RunFolder, VerdictWord};
+use crate::records::{Attempt, CellRecord, CpuModels, Restored, RunFolder, VerdictWord, write_cpu_models};
 
 /// The factor of the time limits of a second attempt, if the first one ran out of time.
 const SLOWER: f64 = 2.0;
@@ -67,6 +67,17 @@ impl Run {
             if observation.stop.is_none() {
                 // The needs of a stack that stopped early say nothing about others.
                 done.usage = observation.usage;
+            }
+            if let Some(models) = &observation.cpu_models {
+                let facts = observation.levels.get(&cell.innermost());
+                let models = CpuModels {
+                    cell: cell.name.clone(),
+                    level: cell.innermost(),
+                    qemu: facts.and_then(|facts| facts.qemu.clone()),
+                    machine: facts.and_then(|facts| facts.machine.clone()),
+                    models: models.clone(),
+                };
+                write_cpu_models(&self.folder, &models).map_err(cannot_record)?;
             }
             let (verdict, known_flaky) = ready.judge(&observation);
             attempts.push(Attempt {

@@ -121,7 +121,9 @@ impl Recorder {
 fn begin(plan: &RunPlan, setting: &Setting, began: Instant, build: &str) -> std::io::Result<Begun> {
     let folder = match setting.purpose {
         Purpose::Matrix => RunFolder::create(&setting.results)?,
-        Purpose::Repro | Purpose::Bisect | Purpose::Mutation => RunFolder::create_aside(&setting.results)?,
+        Purpose::Repro | Purpose::Bisect | Purpose::Mutation | Purpose::CpuModels => {
+            RunFolder::create_aside(&setting.results)?
+        }
     };
     let cells: Vec<CellName> = plan.cells.iter().map(|planned| planned.cell.name.clone()).collect();
     folder.write_cells(&cells)?;

@@ -23,6 +23,7 @@ use super::ready_cell::ReadyCell;
 use super::snapshots::CellSnapshots;
 use super::{RunEvent, RunListener};
 use crate::exec::prepare_program;
+use crate::records::Purpose;
 use crate::scenario::CellName;
 
 /// Size of a level's own disk, which holds a few lines of configuration.
@@ -155,7 +156,7 @@ impl Run {
             from,
             saver: saver.as_ref().map(|saver| saver as &dyn SnapshotSaver),
             inspector: self.setting.inspector.as_deref(),
-            asks_cpu_models: false,
+            asks_cpu_models: self.setting.purpose == Purpose::CpuModels && cell.cpu_model.is_none(),
             images: ready.images(),
         })
         .await

@@ -181,6 +181,9 @@ pub struct Cell {
     pub steps: Vec<Step>,
     /// The faults that the harness injects.
     pub faults: Vec<Fault>,
+    /// The CPU model that its innermost level has instead of the scenario's, if it is of a sweep of CPU models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_model: Option<String>,
     /// What its scenario says about mutations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mutations: Vec<ScenarioMutation>,

@@ -36,6 +36,7 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         known_flaky: Vec::new(),
         steps: steps.to_vec(),
         faults: faults.to_vec(),
+        cpu_model: None,
         mutations: mutations(scenario, architecture.value),
     };
     let of_architecture = |architecture| stacks.iter().map(move |stack| cell(architecture, stack));

@@ -123,6 +123,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         tier: Tier::TechnologyPreview,
         tiers: [("preview".to_owned(), Tier::TechnologyPreview)].into(),
         fingerprint: None,
+        cpu_model: None,
         expectation: Expectation::WORKS,
         verdict,
         known_flaky: None,

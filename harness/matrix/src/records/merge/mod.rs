@@ -55,6 +55,9 @@ pub enum MergeError {
     /// One is a mutation run, whose mutants a merged run would leave out.
     #[error("{} is a mutation run: `{program} report` shows several of them together", .0.display(), program = PROGRAM)]
     Mutation(PathBuf),
+    /// One is a sweep of CPU models.
+    #[error("{} is a sweep of CPU models, which is not merged: `cargo xtask diff` compares two of them", .0.display())]
+    CpuModels(PathBuf),
     /// A path in a record leads out of the merged run's folder.
     #[error("{}: {what:?} is not a folder inside a run's", .folder.display())]
     OutsideFolder {
@@ -99,6 +102,9 @@ impl Merge {
             let run = PastRun::read(folder)?;
             if run.record.purpose == Purpose::Mutation {
                 return Err(MergeError::Mutation(folder.clone()));
+            }
+            if run.record.purpose == Purpose::CpuModels {
+                return Err(MergeError::CpuModels(folder.clone()));
             }
             runs.push(run);
         }

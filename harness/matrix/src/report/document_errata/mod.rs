@@ -86,6 +86,7 @@ fn runs(page: &mut Page, errata: &DocumentErrata) {
         let why = match purpose {
             Purpose::Mutation => "its stacks were damaged on purpose",
             Purpose::Bisect => "it searched for a version, with software that the document is not about",
+            Purpose::CpuModels => "its innermost levels had CPU models that the document is not about",
             Purpose::Repro => "it was a debug session",
             Purpose::Matrix => "it was left out",
         };

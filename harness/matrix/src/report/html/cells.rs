@@ -83,6 +83,7 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         "symptom": record.symptom.as_deref().map(text::shown),
         "documented": text::shown(&documented(record)),
         "known": known(record).as_deref().map(text::shown),
+        "cpu_model": record.cpu_model.as_deref().map(text::shown),
         "tier": tiers([record]),
         "metal": record.metal.map(|metal| metal.to_string()),
         "seconds": (!record.attempts.is_empty()).then(|| record.seconds()),

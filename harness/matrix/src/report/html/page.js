@@ -113,6 +113,7 @@
       ["documented", cell.documented],
       cell.known && ["known", cell.known],
       cell.verdict === "error" && ["at fault", "the harness or its machine; this says nothing about the document"],
+      cell.cpu_model && ["CPU model", cell.cpu_model],
       ["tier", cell.tier],
       cell.metal && ["metal", cell.metal],
       cell.attempts && ["attempts", cell.attempts],
