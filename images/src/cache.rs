@@ -14,7 +14,7 @@
 
 use crate::{Digest, Error, Image, Product, Recipe, replace_file};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -134,6 +134,15 @@ impl Cache {
     /// The images of the recipe's last build. A damaged file counts as missing, so the recipe is built again.
     pub(crate) fn reference(&self, recipe: &Recipe) -> Option<Reference> {
         read_reference(&self.reference_path(recipe))
+    }
+
+    /// The images that these reference files name.
+    pub(crate) fn referenced(&self, wanted: impl Fn(&Path) -> bool) -> Result<BTreeSet<Digest>, Error> {
+        let references = entries(&self.refs())?.into_iter().filter(|path| wanted(path));
+        Ok(references
+            .filter_map(|path| read_reference(&path))
+            .flat_map(|reference| reference.products.into_values().map(|entry| entry.image))
+            .collect())
     }
 
     /// Replaces the reference atomically.

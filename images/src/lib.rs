@@ -37,6 +37,7 @@ mod qemu_offer;
 mod recipe;
 mod recipe_problem;
 mod recipe_text;
+mod removal;
 mod replacement;
 mod rpm;
 mod source;

@@ -1,14 +1,12 @@
 //! The interface to images: finds them in the cache, verifies them, builds them, and removes them.
 
-use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::build::Build;
-use crate::cache::{Cache, Cached, entries, read_reference, remove, size};
-use crate::package_source::file_names;
+use crate::cache::{Cache, Cached, entries, remove};
 use crate::progress::{Reporter, Step};
 use crate::{Digest, Error, Image, Product, Progress, Recipe};
 
@@ -33,10 +31,10 @@ pub struct StoreOptions {
 /// The images on this machine. While it is open, no other process can prune the cache.
 #[derive(Debug)]
 pub struct Store {
-    cache: Cache,
+    pub(crate) cache: Cache,
     shipped: Option<Cache>,
     options: StoreOptions,
-    in_use: File,
+    pub(crate) in_use: File,
 }
 
 /// A product in the cache.
@@ -195,7 +193,7 @@ impl Store {
     pub fn list(&self) -> Result<Vec<Cached>, Error> {
         let mut images: Vec<Cached> = Vec::new();
         for place in self.places() {
-            let referenced = referenced(place, |_| true)?;
+            let referenced = place.referenced(|_| true)?;
             for folder in entries(&place.images())? {
                 let digest = Digest::from_hex(&folder.file_name().unwrap_or_default().to_string_lossy());
                 let known = images.iter().any(|other| *other.image.digest() == digest);
@@ -253,101 +251,6 @@ impl Store {
         Ok(Some(image))
     }
 
-    /// Removes everything except the current images of these recipes and their packages. Returns the freed bytes.
-    ///
-    /// # Errors
-    /// [`Error::InUse`] if another process has this cache open.
-    pub fn prune(&self, keep: &[&Recipe]) -> Result<u64, Error> {
-        let result = match self.in_use.try_lock() {
-            Ok(()) => self.remove_all_except(keep),
-            Err(TryLockError::WouldBlock) => Err(Error::InUse(self.cache.root().to_owned())),
-            Err(TryLockError::Error(source)) => Err(Error::io("lock", self.cache.root())(source)),
-        };
-        // Changing the kind of a lock releases the old one, even if the new one is refused (flock(2)).
-        self.in_use.lock_shared().map_err(Error::io("lock", self.cache.root()))?;
-        result
-    }
-
-    fn remove_all_except(&self, keep: &[&Recipe]) -> Result<u64, Error> {
-        let kept_references: Vec<PathBuf> =
-            keep.iter().map(|recipe| self.cache.reference_path(recipe)).collect();
-        let images = referenced(&self.cache, |path| kept_references.iter().any(|kept| kept == path))?;
-        let packages: BTreeSet<PathBuf> = images
-            .iter()
-            .filter_map(|digest| Image::open(&self.cache.image(digest), digest, None).ok())
-            .flat_map(|image| image.packages().iter().flat_map(file_names).collect::<Vec<_>>())
-            .map(|file| self.cache.packages().join(file))
-            .collect();
-        let image_folders: BTreeSet<PathBuf> = images.iter().map(|digest| self.cache.image(digest)).collect();
-        let folders = [
-            (self.cache.refs(), kept_references.into_iter().collect()),
-            (self.cache.images(), image_folders),
-            (self.cache.packages(), packages),
-            (self.cache.all_building(), BTreeSet::new()),
-            (self.cache.all_apt(), BTreeSet::new()),
-            (self.cache.all_rpm(), BTreeSet::new()),
-        ];
-        let mut freed = 0;
-        for (folder, kept) in folders {
-            for path in entries(&folder)?.into_iter().filter(|path| !kept.contains(path)) {
-                freed += size(&path)?;
-                remove(&path)?;
-            }
-        }
-        Ok(freed)
-    }
-
-    /// Removes the images of a derived recipe. If another process has this cache open, they stay until the cache is pruned, since
-    /// it may be booting them.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if they cannot be removed.
-    pub fn discard(&self, recipe: &Recipe) -> Result<(), Error> {
-        let alone = recipe.replacement().is_some() && self.in_use.try_lock().is_ok();
-        let result = if alone { self.remove_images(recipe) } else { Ok(()) };
-        self.in_use.lock_shared().map_err(Error::io("lock", self.cache.root()))?;
-        result
-    }
-
-    fn remove_images(&self, recipe: &Recipe) -> Result<(), Error> {
-        self.remove_leftovers(recipe)?;
-        let Some(reference) = self.cache.reference(recipe) else { return Ok(()) };
-        let own = self.cache.reference_path(recipe);
-        remove(&own)?;
-        let others = referenced(&self.cache, |path| path != own)?;
-        for entry in reference.products.into_values().filter(|entry| !others.contains(&entry.image)) {
-            let folder = self.cache.image(&entry.image);
-            if folder.exists() {
-                remove(&folder)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes what interrupted builds of derived recipes left, and the lock of this one, which is not built again. No other
-    /// process uses the cache now, but a thread of this process may still be building. It holds the lock of its recipe, and its
-    /// leftovers are removed the next time.
-    fn remove_leftovers(&self, recipe: &Recipe) -> Result<(), Error> {
-        let building = entries(&self.cache.all_building())?;
-        let name = |folder: &PathBuf| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // A derived recipe is named BASE+REPLACEMENT.
-        let derived = building.iter().map(name).filter(|name| name.contains('+'));
-        for name in derived.chain([recipe.name().to_owned()]).collect::<BTreeSet<String>>() {
-            let lock = self.cache.lock_of_recipe(&name)?;
-            match lock.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => continue,
-                Err(TryLockError::Error(source)) => return Err(Error::io("lock", self.cache.root())(source)),
-            }
-            for path in [self.cache.building(&name), self.cache.lock_path(&name)] {
-                if path.exists() {
-                    remove(&path)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     pub(crate) fn look_up(&self, recipe: &Recipe, product: Product) -> Result<Found, Error> {
         if !recipe.products().contains(&product) {
             return Err(Error::NoSuchProduct { recipe: recipe.name().to_owned(), product });
@@ -403,15 +306,6 @@ impl Store {
             }),
         }
     }
-}
-
-/// The images that these reference files of a cache name.
-fn referenced(cache: &Cache, wanted: impl Fn(&Path) -> bool) -> Result<BTreeSet<Digest>, Error> {
-    let references = entries(&cache.refs())?.into_iter().filter(|path| wanted(path));
-    Ok(references
-        .filter_map(|path| read_reference(&path))
-        .flat_map(|reference| reference.products.into_values().map(|entry| entry.image))
-        .collect())
 }
 
 pub(crate) fn verified(image: Box<Image>, reporter: Reporter<'_>) -> Image {

@@ -249,9 +249,9 @@ fn an_error_in_an_addition_says_where() {
 fn every_level_of_debian_may_have_libvirt_and_benchmarks() {
     let catalog = Catalog::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes")).unwrap();
     for recipe in catalog.recipes().filter(|recipe| recipe.products().contains(&Product::Hypervisor)) {
-        let libvirt = catalog.with_addition(recipe.name(), "libvirt").expect(recipe.name());
+        let libvirt = catalog.with_addition(recipe.name(), "libvirt").unwrap();
         assert_eq!(libvirt.products(), [Product::Hypervisor], "{}", recipe.name());
-        let benchmarks = catalog.with_addition(recipe.name(), "benchmarks").expect(recipe.name());
+        let benchmarks = catalog.with_addition(recipe.name(), "benchmarks").unwrap();
         let mut levels = recipe.products();
         levels.retain(|product| matches!(product, Product::Hypervisor | Product::Minimal));
         assert_eq!(benchmarks.products(), levels, "{}", recipe.name());

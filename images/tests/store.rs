@@ -462,7 +462,7 @@ fn images_that_came_with_the_program_are_used_where_they_are() {
     assert!(image.folder().starts_with(toy.path("shipped")), "{}", image.folder().display());
     assert_eq!(store.find(image.digest().as_str()).unwrap().unwrap().folder(), image.folder());
     let listed = store.list().unwrap();
-    assert!(listed.len() == 2 && listed.iter().all(|cached| cached.referenced), "{listed:?}");
+    assert!(listed.len() == 3 && listed.iter().all(|cached| cached.referenced), "{listed:?}");
     assert_eq!((toy.calls(""), is_empty(&toy.path("other/images"))), (calls, true));
     assert_eq!(store.prune(&[]).unwrap(), 0);
 

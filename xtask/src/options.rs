@@ -60,7 +60,7 @@ pub struct ImageSource {
 /// Where runs are.
 #[derive(Debug, Default, Args)]
 pub struct Results {
-    /// Use this folder of runs [default: results in the checkout, or `nestmatrix/results` in the XDG state folder]
+    /// Use this folder of runs [default: results in the checkout]
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
 }

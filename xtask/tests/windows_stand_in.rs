@@ -225,6 +225,7 @@ fn booted(cpu: &str) -> Observation {
         faults: &[],
         steps: &[],
         suites: &[],
+        programs: &[],
         records: &records,
         started: Instant::now(),
         listener: &Quiet,

@@ -26,7 +26,14 @@ fn printed(stack: &Stack, level: u8, command: &str) -> String {
         format!("boot-{}", stack.resets(level))
     } else if command.contains("/proc/uptime") {
         format!("uptime={:.3}", stack.milliseconds() as f64 / 1000.0)
+    } else if command.contains("/tmp/nestmatrix/steps/") {
+        format!("nestmatrix-program exited 1 27 0 {}", RESULTS.len())
+    } else if command.contains("/packed ") {
+        format!("={RESULTS}")
     } else {
         String::new()
     }
 }
+
+/// What a program in the innermost level prints, in gzip and base64: `1..2`, `ok 1 - a` and `not ok 2 - b`.
+const RESULTS: &str = "H4sIAAAAAAAAAzPU0zPiys9WMFTQVUjkyssvUQByjICcJC4A0801DhsAAAA=";

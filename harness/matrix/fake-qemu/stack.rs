@@ -1,6 +1,7 @@
 //! The levels of the fake stack: which run, what they do, and how they end.
 
 mod lifecycle;
+mod processes;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -23,7 +24,6 @@ const FIRST_PID: i64 = 100;
 pub const BEFORE_POWER_OFF: u64 = 300;
 /// How long a level that was reset has no agent, in milliseconds.
 const BEFORE_AGENT: u64 = 50;
-
 /// How many bytes of a flood are written in one step.
 const FLOOD: usize = 16 << 10;
 
@@ -396,29 +396,5 @@ impl Stack {
             });
         }
         pid
-    }
-
-    /// What the agent of a level knows about a process; it forgets one that has ended.
-    pub fn look(&self, level: u8, pid: i64) -> Option<Process> {
-        self.change(level, |level| match level.processes.get(&pid)?.end {
-            Some(_) => level.processes.remove(&pid),
-            None => level.processes.get(&pid).cloned(),
-        })
-    }
-
-    /// Whether a process runs in a level.
-    pub fn runs(&self, level: u8, pid: i64) -> bool {
-        let levels = self.levels();
-        levels
-            .get(&level)
-            .and_then(|level| level.processes.get(&pid))
-            .is_some_and(|process| process.end.is_none())
-    }
-
-    /// The CPU time of a process in a level, in hundredths of a second.
-    pub fn cpu_ticks(&self, level: u8, pid: i64) -> u128 {
-        let qemu = self.levels().get(&level).and_then(|level| level.processes.get(&pid)?.qemu);
-        let busy = qemu.is_some_and(|qemu| self.script.busy.contains(&qemu));
-        if busy { self.began.elapsed().as_millis() / 10 } else { 1 }
     }
 }

@@ -28,6 +28,8 @@ pub mod scenario;
 pub mod trace;
 pub mod trials;
 
+mod user_command;
+
 #[cfg(test)]
 #[path = "../tests/one_scenario/mod.rs"]
 mod one_scenario;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use nestmatrix::records::{CellRecord, Change, Comparison, VerdictWord};
 use nestmatrix::report::{Style, comparison};
-use nestmatrix_model::{Benchmark, Better, CaseOutcome, LevelNumber, SuiteKind};
+use nestmatrix_model::{Benchmark, Better, CaseOutcome, LevelNumber};
 use nestmatrix_stack::{
     BenchmarkRecord, Case, Judgement, LevelFigures, Metal, Ratio, StepRecord, SuiteRecord,
 };

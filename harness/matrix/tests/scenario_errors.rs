@@ -404,6 +404,24 @@ fn steps_that_run_tests_of_a_suite() {
     insta::assert_snapshot!(scenario_and(&steps.concat()));
 }
 
+#[test]
+fn steps_that_run_a_program() {
+    let step = |on: &str, keys: &str| {
+        format!("[[step]]\nname = \"program\"\nafter = \"l1-boot\"\non = \"{on}\"\n{keys}\n")
+    };
+    let steps = [
+        step("l0", "payload = \"./my-test\""),
+        step("l0", "payload = \"kvm-unit-tests\""),
+        step("l0", "payload = 1"),
+        step("l0", "payload = \"my-test\"\narguments = [\"a\\nb\"]"),
+        step("l0", "payload = \"my-test\"\nrun = \"true\"\nmemory-mib = 64"),
+        step("l0", "run = \"true\"\narguments = [\"a\"]"),
+        step("l1", "payload = \"my-test\"\nreads = true"),
+        step("l2", "payload = \"my-test\""),
+    ];
+    insta::assert_snapshot!(scenario_and(&steps.concat()));
+}
+
 /// One `[[step]]` with these keys of its command.
 fn step(command: &str) -> String {
     scenario_and(&format!("[[step]]\nname = \"look\"\nafter = \"l1-kvm\"\non = \"l1\"\n{command}"))
@@ -1148,7 +1166,7 @@ fn what_libvirt_can_not_launch_is_an_error(#[case] more: &str, #[case] expected:
 #[case::to_what("do = \"migrate-to-other\"", "`other-qemu` of L1 is missing")]
 #[case::back_from_what("chain = [\"migrate\", \"migrate-back\"]", "`other-qemu` of L1 is missing")]
 #[case::never_used(
-    "do = \"migrate\"\n[levels.l1]\nother-qemu = \"debian 12\"",
+    "do = \"migrate\"\n[levels.l1]\nother-qemu = \"rhel 9.6\"",
     "no step migrates L1 to its other QEMU"
 )]
 #[case::of_l0(

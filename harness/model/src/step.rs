@@ -316,9 +316,11 @@ impl Step {
     pub fn measure(&self) -> Option<&Measure> {
         match &self.action {
             StepAction::Measure(measure) => Some(measure),
-            StepAction::Run(_) | StepAction::Own { .. } | StepAction::Chain { .. } | StepAction::Suite(_) => {
-                None
-            }
+            StepAction::Run(_)
+            | StepAction::Own { .. }
+            | StepAction::Chain { .. }
+            | StepAction::Suite(_)
+            | StepAction::Payload(_) => None,
         }
     }
 

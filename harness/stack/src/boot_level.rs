@@ -389,10 +389,8 @@ impl Stack<'_> {
         up: Level<Up>,
         role: Role<'_>,
     ) -> Result<Level<Hosting>, Stop> {
-        let resync = match role {
-            Role::Restored(..) => self.resync_script()?,
-            Role::First | Role::Second | Role::Again => String::new(),
-        };
+        let restored = matches!(role, Role::Restored(..));
+        let resync = if restored { self.resync_script()? } else { String::new() };
         if !up.id.second {
             self.levels.add(up.clone());
         }

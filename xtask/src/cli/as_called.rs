@@ -2,12 +2,15 @@
 
 use clap::builder::StyledStr;
 use clap::{Command, CommandFactory as _, FromArgMatches as _};
-use nestmatrix_model::{IS_FROM_ARCHIVE, PROGRAM};
+use nestmatrix_model::IS_FROM_ARCHIVE;
 
 use super::Cli;
 
-/// How the texts of the help call the program.
-const IN_TEXTS: &str = "cargo xtask";
+/// What the texts of the help say for a program of a checkout, and what they say for one of an archive.
+const TEXTS: [(&str, &str); 2] = [
+    ("cargo xtask", "nestmatrix"),
+    ("results in the checkout", "nestmatrix/results in the XDG state folder"),
+];
 
 /// Commands that compile something, and so need a checkout.
 const OF_A_CHECKOUT: [&str; 2] = ["bench", "dist"];
@@ -17,7 +20,7 @@ impl Cli {
     pub fn try_parse_as_called() -> Result<Self, clap::Error> {
         let mut command = Self::command();
         if IS_FROM_ARCHIVE {
-            command = called(command, PROGRAM);
+            command = called(command);
             for name in OF_A_CHECKOUT {
                 command = command.mut_subcommand(name, |subcommand| subcommand.hide(true));
             }
@@ -27,9 +30,10 @@ impl Cli {
     }
 }
 
-/// Puts the program's name into all texts of a command and of its subcommands.
-fn called(command: Command, program: &'static str) -> Command {
-    let renamed = |text: &StyledStr| text.to_string().replace(IN_TEXTS, program);
+/// Puts what holds for an archive into all texts of a command and of its subcommands.
+fn called(command: Command) -> Command {
+    let renamed =
+        |text: &StyledStr| TEXTS.iter().fold(text.to_string(), |text, (from, to)| text.replace(from, to));
     let about = command.get_about().map(renamed);
     let long_about = command.get_long_about().map(renamed);
     let after_help = command.get_after_help().map(renamed);
@@ -58,7 +62,7 @@ fn called(command: Command, program: &'static str) -> Command {
             None => argument,
         }
     });
-    command.mut_subcommands(|subcommand| called(subcommand, program))
+    command.mut_subcommands(called)
 }
 
 #[cfg(test)]
@@ -71,7 +75,7 @@ mod tests {
 
     #[test]
     fn no_text_of_an_archives_program_names_cargo() {
-        let mut command = called(Cli::command(), "nestmatrix").name("nestmatrix").bin_name("nestmatrix");
+        let mut command = called(Cli::command()).name("nestmatrix").bin_name("nestmatrix");
         command.build();
         let mut texts = help(&mut command);
         for subcommand in
@@ -81,7 +85,8 @@ mod tests {
             subcommand.get_subcommands_mut().for_each(|command| texts.push_str(&help(command)));
         }
         assert!(texts.contains("nestmatrix merge"), "{texts}");
-        let wrong: Vec<&str> = texts.lines().filter(|line| line.contains(IN_TEXTS)).collect();
+        let is_wrong = |line: &&str| TEXTS.iter().any(|(from, _)| line.contains(from));
+        let wrong: Vec<&str> = texts.lines().filter(is_wrong).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }

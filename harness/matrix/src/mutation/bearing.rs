@@ -200,7 +200,9 @@ impl Bearing<'_> {
         let measures = |action: &StepAction| match action {
             StepAction::Own { action } => *action == OwnAction::Measure,
             StepAction::Measure(measure) => measure.expect.is_none(),
-            StepAction::Run(_) | StepAction::Chain { .. } | StepAction::Suite(_) => false,
+            StepAction::Run(_) | StepAction::Chain { .. } | StepAction::Suite(_) | StepAction::Payload(_) => {
+                false
+            }
         };
         self.cell.steps.iter().any(|step| !measures(&step.action))
             || self

@@ -22,9 +22,9 @@ use super::nonce::nonce;
 use super::ready_cell::ReadyCell;
 use super::snapshots::CellSnapshots;
 use super::{RunEvent, RunListener};
-use crate::exec::prepare_program;
 use crate::records::Purpose;
 use crate::scenario::CellName;
+use crate::user_command::prepare_program;
 
 /// Size of a level's own disk, which holds a few lines of configuration.
 const DISK_BYTES: u64 = 4 << 20;

@@ -48,6 +48,8 @@ pub(super) struct LevelSettings {
     boots: Option<BootKind>,
     firmware: Option<Firmware>,
     other_qemu: Option<SystemRequirement>,
+    /// Whether the file names one, even if not as it should.
+    names_other_qemu: bool,
 }
 
 impl LevelSettings {
@@ -87,7 +89,8 @@ impl LevelSettings {
         let launch = read_launch(table, level);
         let machine = read_machine(table, level, launch.filter(|launch| *launch != Launch::default()));
         let other_qemu = read_other_qemu(table, level, systems);
-        Self { machine, launch, disk: read_disk(table, level), boots, firmware, other_qemu }
+        let names_other_qemu = level.below().is_some() && table.has("other-qemu");
+        Self { machine, launch, disk: read_disk(table, level), boots, firmware, other_qemu, names_other_qemu }
     }
 
     /// What starts the level.
@@ -105,7 +108,7 @@ impl LevelSettings {
     }
 
     pub(super) fn has_other_qemu(&self) -> bool {
-        self.other_qemu.is_some()
+        self.names_other_qemu
     }
 
     pub(super) fn has_tpm(&self) -> bool {
@@ -119,7 +122,8 @@ impl LevelSettings {
         system: SystemRequirement,
         around: Option<Role>,
     ) -> LevelSpec {
-        let Self { mut machine, launch: _, disk, boots, firmware, other_qemu } = self.clone();
+        let Self { mut machine, launch: _, disk, boots, firmware, other_qemu, names_other_qemu: _ } =
+            self.clone();
         machine.launch = around.map(Role::launch).or(machine.launch);
         // Hyper-V starts a virtual disk, and the only one that nestmatrix makes has a unified kernel.
         let boots = if around == Some(Role::HyperV) { Some(BootKind::UnifiedKernel) } else { boots };

@@ -20,7 +20,14 @@ fn record(verdict: VerdictWord, steps: &[(&str, &[&str])]) -> CellRecord {
         let (outcome, rest) = text.split_once(' ').unwrap();
         let (name, said) = rest.split_once(" / ").map_or((rest, None), |(name, said)| (name, Some(said)));
         let outcome = outcome.parse().unwrap();
-        Case { name: name.into(), outcome, said: said.map(Into::into), known: None, did_not_start: false }
+        Case {
+            name: name.into(),
+            outcome,
+            said: said.map(Into::into),
+            known: None,
+            did_not_start: false,
+            erratum: None,
+        }
     };
     let step = |(name, cases): &(&str, &[&str])| {
         let cases: Vec<Case> = cases.iter().map(case).collect();
@@ -34,6 +41,7 @@ fn record(verdict: VerdictWord, steps: &[(&str, &[&str])]) -> CellRecord {
             status: None,
             output: String::new(),
             suite: Some(SuiteRecord { suite: "kvm-unit-tests".into(), sha256: "0".into(), counts, cases }),
+            benchmark: None,
         }
     };
     let steps = steps.iter().map(step).collect();

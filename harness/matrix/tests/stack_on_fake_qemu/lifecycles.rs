@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use nestmatrix_images::Disk;
 use nestmatrix_model::Hardware;
 use nestmatrix_model::OwnAction::{
-    self, Crash, HotplugCpu, HotplugDisk, HotplugMemory, HotplugNetwork, Migrate, MigrateBack, MigrateToOther, Pause,
-    PowerOff, Reset, SaveRestore,
+    self, Crash, HotplugCpu, HotplugDisk, HotplugMemory, HotplugNetwork, Migrate, MigrateBack,
+    MigrateToOther, Pause, PowerOff, Reset, SaveRestore,
 };
 use nestmatrix_stack::{MachineSettings, OtherQemuImage};
 use rstest::rstest;
@@ -399,11 +399,11 @@ async fn a_device_that_the_kernel_does_not_use_is_a_symptom(
 /// The last script that the harness ran in L0 and that is about a file.
 fn last_script_in_l0(booted: &Booted, file: &str) -> String {
     let agent = std::fs::read_to_string(booted.records.join("L0.agent.jsonl")).unwrap();
-    let scripts = agent.lines().filter_map(|line| {
+    let mut scripts = agent.lines().filter_map(|line| {
         let line: Value = serde_json::from_str(line).unwrap();
         Some(line["message"]["arguments"]["arg"][1].as_str()?.to_owned())
     });
-    scripts.filter(|script| script.contains(file)).last().unwrap()
+    scripts.rfind(|script| script.contains(file)).unwrap()
 }
 
 #[rstest]

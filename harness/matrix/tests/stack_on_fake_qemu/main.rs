@@ -14,6 +14,7 @@ mod hardware;
 mod launching;
 mod libvirt;
 mod lifecycles;
+mod programs;
 #[path = "../../fake-qemu/script.rs"]
 mod script;
 mod snapshots;

@@ -11,6 +11,7 @@ mod facts;
 mod near_ends;
 mod other_qemu;
 mod process_group;
+mod process_in_level;
 mod relay;
 mod run_delay;
 mod scratch;

@@ -42,6 +42,7 @@ impl Archive {
     fn new<'s>(
         steps: impl Iterator<Item = (String, &'s Step)>,
         programs: &[UserProgram],
+        variables: &str,
     ) -> Result<Self, io::Error> {
         let folder = tempfile::tempdir()?;
         let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
@@ -62,7 +63,7 @@ impl Archive {
                 );
                 files.insert(inside(&part), file.from().to_owned());
             }
-            let command = program.script(&payload.arguments);
+            let command = program.script(variables, &payload.arguments);
             let run =
                 script::script(FOLDER, &command, TIME, true).replace(&TIME.as_secs().to_string(), "$seconds");
             let path = folder.path().join(&stage);
@@ -125,7 +126,7 @@ impl Stack<'_> {
         let Boot::Kernel(boot) = &mut machine.boot else { return Ok(()) };
         if self.archive.is_none() {
             let stages = steps.into_iter().map(|(index, step)| (format!("step-{}", index + 1), step));
-            let archive = Archive::new(stages, self.request.programs);
+            let archive = Archive::new(stages, self.request.programs, &plan.variables_of_steps(level));
             self.archive =
                 Some(archive.map_err(|e| self.harness(format!("failed to pack the programs: {e}")))?);
         }

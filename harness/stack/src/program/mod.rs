@@ -58,9 +58,9 @@ pub struct UserProgram {
 
 impl UserProgram {
     /// What `/bin/sh` runs in a level.
-    fn script(&self, arguments: &[String]) -> String {
+    fn script(&self, variables: &str, arguments: &[String]) -> String {
         let words = arguments.iter().map(|word| format!(" {}", quote(word)));
-        format!("{}exec {}{}\n", self.setup, self.command, words.collect::<String>())
+        format!("export {variables}\n{}exec {}{}\n", self.setup, self.command, words.collect::<String>())
     }
 }
 
@@ -97,7 +97,7 @@ impl Stack<'_> {
                 (vec![Case::new(&program.name, CaseOutcome::Error, Some(&why))], Some(stop))
             }
         };
-        of_step.add(cases, &known);
+        of_step.add(cases, &known, None);
         of_step.close();
         record.output = of_step.summary();
         match stop {
@@ -115,13 +115,15 @@ impl Stack<'_> {
         present: &mut Present,
     ) -> Result<ProgramEnd, Stop> {
         let level = step.on;
+        let variables = self.request.plan.variables_of_steps(level);
         let time = self.time_of_program(level, step.timeout).await?;
         match self.levels.guest(level) {
             Some(Guest::Host(host)) => {
                 let of_level = self.limits.run.of(level);
                 let bringing = bring(&*host, present, &program.files);
                 self.during_within(of_level, level.into(), bringing).await?;
-                let text = script::script(FOLDER, &program.script(arguments), time.in_level, false);
+                let text =
+                    script::script(FOLDER, &program.script(&variables, arguments), time.in_level, false);
                 let printed =
                     self.during_within(time.limit, level.into(), async { host.run(&text).await }).await?;
                 let ended =

@@ -6,6 +6,7 @@ mod cpu;
 mod cpu_models;
 mod devices;
 mod hardware;
+mod hardware_difference;
 #[cfg(test)]
 mod here;
 mod machine;
@@ -20,9 +21,8 @@ pub use channel::{Backing, ChannelKind, ChannelName, Port};
 pub use cpu::{CpuReport, MissingFeature};
 pub use cpu_models::CpuModel;
 pub use devices::{GuestDevice, RECEIVED, SENT, traffic_folder};
-pub use hardware::{
-    HardwareDifference, HardwareReport, MEMORY_MODULE_MIB, MachineHardware, PLUG_PORT, memory_module,
-};
+pub use hardware::{HardwareReport, MEMORY_MODULE_MIB, MachineHardware, PLUG_PORT, memory_module};
+pub use hardware_difference::HardwareDifference;
 pub(crate) use machine::AGENT_PORT;
 pub use machine::{Cpu, Instance, Machine, Memory, OtherQemu, Placement, machine_label};
 pub use monitor::{KvmReport, MachineReport, Monitor};
