@@ -135,6 +135,6 @@ fn commit(checkout: &Path) -> Option<String> {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let commit = git(&["rev-parse", "HEAD"])?;
-    let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    let changes = git(&["status", "--porcelain"])?;
     Some(if changes.is_empty() { commit } else { format!("{commit}, with uncommitted changes") })
 }

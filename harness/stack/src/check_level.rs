@@ -104,7 +104,9 @@ impl Stack<'_> {
         if !id.second {
             self.ledger.level(id.level).cpus_online = kernel;
         }
-        let Some(requested) = self.machines.requested(id) else { return Ok(()) };
+        // A level that was migrated may have got CPUs since.
+        let current = self.machines.current(id.level).filter(|_| !id.second).unwrap_or(id);
+        let Some(requested) = self.machines.requested(current) else { return Ok(()) };
         let parameters = requested.machine.boot.parameters().unwrap_or_default();
         let limits = |word: &str| {
             ["maxcpus=", "nr_cpus=", "possible_cpus="].iter().any(|start| word.starts_with(start))

@@ -138,8 +138,7 @@ impl Stack<'_> {
                 self.harness(format!("{level} got another CPU, which a second machine does not have"))
             );
         }
-        let modules =
-            self.machines.requested(level.into()).map(|first| first.machine.hardware.memory_modules);
+        let modules = self.machines.requested(from).map(|running| running.machine.hardware.memory_modules);
         if modules.is_some_and(|modules| modules != machine.hardware.memory_modules) {
             return Err(self.harness(format!("{level} got memory, which a second machine does not have")));
         }

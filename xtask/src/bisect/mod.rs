@@ -30,7 +30,7 @@ pub struct Bisect {
     pub axis: Axis,
     /// Search for a change of this test case's outcome instead of the cell's verdict
     ///
-    /// CASE is the name of one case of the tests that a step runs, or a glob that matches no other: `svm: cr3 read*`. If several steps
+    /// CASE is the name of one case of the tests that a step runs, or a glob that matches no other: `svm: cr3 read intercept`. If several steps
     /// have a case of that name, put the step's name before it: `STEP: CASE`. Other cases may fail. A version with which the case has
     /// no outcome is skipped.
     #[arg(long, value_name = "CASE", conflicts_with = "boot_counts")]

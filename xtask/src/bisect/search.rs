@@ -14,7 +14,7 @@ use nestmatrix::trials::{
     VersionTrial, case_names, find_case, no_such_case,
 };
 use nestmatrix_images::{Catalog, Recipe, Store};
-use nestmatrix_model::Step;
+use nestmatrix_model::{PROGRAM, Step};
 
 use super::Bisect;
 use super::candidates::Candidate;
@@ -217,6 +217,16 @@ impl Search<'_> {
         let Some(pattern) = self.case() else { return Ok((None, trial.says_nothing(record))) };
         let found = find_case(record, pattern).map_err(bad_case)?;
         let mut seen = self.seen.borrow_mut();
+        // A glob may match another case with a version with which the first one has no outcome.
+        if let (Some(first), Some(case)) = (&seen.found, found)
+            && *first != case.name
+        {
+            let why = format!(
+                "{pattern:?} matches {first:?} with one version and {:?} with another; give the whole name",
+                case.name
+            );
+            return Err(Failure::bad_input(miette::miette!("{why}")));
+        }
         let before = seen.names.len();
         seen.names.extend(case_names(record).map(str::to_owned));
         seen.trials += usize::from(seen.names.len() > before);
@@ -243,7 +253,7 @@ impl Search<'_> {
         let missing = missing.or_else(|| programs.into_iter().find(|name| !added(name)).cloned());
         match missing {
             Some(name) => Err(Failure::bad_input(miette::miette!(
-                "{cell} needs {name}, which was not added; add it: `cargo xtask payloads add {name} PATH`"
+                "{cell} needs {name}, which was not added; add it: `{PROGRAM} payloads add {name} PATH`"
             ))),
             None => Ok(()),
         }

@@ -59,5 +59,7 @@ impl PerformanceChange {
 
 fn is_comparable(before: &BenchmarkRecord, now: &BenchmarkRecord, levels: [LevelNumber; 2]) -> bool {
     let tool = |of: &BenchmarkRecord, level| of.levels.get(&level).map(|figures| figures.tool.clone());
-    before.benchmark == now.benchmark && levels.iter().all(|level| tool(before, *level) == tool(now, *level))
+    let usable = |of: &BenchmarkRecord| of.why_incomparable(levels).is_none();
+    let same_tools = || levels.iter().all(|level| tool(before, *level) == tool(now, *level));
+    before.benchmark == now.benchmark && usable(before) && usable(now) && same_tools()
 }

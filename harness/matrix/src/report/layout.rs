@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nestmatrix_model::Fidelity;
 
-use crate::records::{CellRecord, Known, Overview, OverviewCell, Tally, VerdictWord};
+use crate::records::{CellRecord, Known, LevelRecord, Overview, OverviewCell, Tally, VerdictWord};
 use crate::scenario::{
     Cell, CellName, Claim, Coverage, Document, Expectation, Matrix, Scenario, Shown, Tried,
 };
@@ -186,7 +186,11 @@ fn coverage(overview: &Overview, matrix: &Matrix) -> BTreeMap<String, Coverage> 
 }
 
 fn tried_by(record: &CellRecord) -> Tried {
-    let stand_ins = record.levels.iter().filter(|level| level.fidelity == Fidelity::StandIn);
+    let is_stand_in = |level: &&LevelRecord| {
+        let other = level.other_qemu.as_ref().map(|other| other.fidelity);
+        level.fidelity == Fidelity::StandIn || other == Some(Fidelity::StandIn)
+    };
+    let stand_ins = record.levels.iter().filter(is_stand_in);
     Tried {
         cell: record.cell.clone(),
         boots: record.verdict != VerdictWord::Skip && !record.leaves_performance_open(),

@@ -51,7 +51,7 @@ impl Planner<'_> {
         }
         let Some(program) = self.catalog.programs().iter().find(|program| program.name() == name) else {
             return Some(format!(
-                "no payload {name} (add a program: `cargo xtask payloads add {name} PROGRAM`)"
+                "no payload {name} (add a program: `{PROGRAM} payloads add {name} PROGRAM`)"
             ));
         };
         let (isa, path) = (cell.architecture.isa(), program.program().display());

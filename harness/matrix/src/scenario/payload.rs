@@ -38,11 +38,11 @@ fn program_name(text: &str) -> Result<String, ScenarioProblem> {
         return Ok(text.to_owned());
     }
     let what = "the name of a program that was added";
-    let rule = "lower-case letters, digits, `-`, `_` and `.`; add the file with `cargo xtask payloads add NAME PROGRAM`";
+    let rule = "lower-case letters, digits, `-`, `_` and `.`, as in `payloads add NAME PROGRAM`";
     Err(ScenarioProblem::BadName { what, given: text.to_owned(), rule })
 }
 
-/// An argument becomes a word of a line that is typed at a console.
+/// An argument becomes a word of a script.
 fn argument(text: &str) -> Result<String, ScenarioProblem> {
     if text.contains(char::is_control) {
         let (what, rule) = ("an argument of a program", "any characters except control characters");

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use nestmatrix_input::nearest;
-use nestmatrix_model::{CaseOutcome, matches_pattern};
-use nestmatrix_stack::{Case, StepRecord};
+use nestmatrix_model::{CaseOutcome, SymptomKind, matches_pattern};
+use nestmatrix_stack::{Case, StepRecord, Symptom};
 use serde::Serialize;
 
 use super::{TriedVersion, VersionTrial};
@@ -154,6 +154,11 @@ impl VersionTrial<'_> {
         pattern: &str,
         case: Option<&Case>,
     ) -> Option<String> {
+        // Then the steps may have run in another level than they should.
+        let kind = record.symptom_data.as_ref().map(Symptom::kind);
+        if matches!(kind, Some(SymptomKind::NotNested | SymptomKind::MissingEvidence)) {
+            return Some(record.symptom.clone().unwrap_or_else(|| "the cell has no evidence".to_owned()));
+        }
         match case {
             Some(case) if case.outcome != CaseOutcome::Error && record.verdict != VerdictWord::Flaky => None,
             Some(_) => self.says_nothing(record),

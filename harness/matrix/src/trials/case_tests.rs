@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nestmatrix_images::Part;
 use nestmatrix_model::LevelNumber;
-use nestmatrix_stack::SuiteRecord;
+use nestmatrix_stack::{Contradiction, SuiteRecord};
 use rstest::rstest;
 
 use super::*;
@@ -116,6 +116,23 @@ fn what_a_trial_says_about_a_case(
         VersionTrial { level: LevelNumber::ALL[0], part: Part::Kernel, left_out: &[], boot_counts: false };
     let case = find_case(&record, pattern).unwrap();
     assert_eq!(trial.says_nothing_about_case(&record, pattern, case).as_deref(), expected);
+}
+
+#[test]
+fn a_cell_that_was_not_nested_says_nothing_about_its_cases() {
+    let mut record = record(VerdictWord::Fail, CASES);
+    let trial =
+        VersionTrial { level: LevelNumber::ALL[0], part: Part::Kernel, left_out: &[], boot_counts: false };
+    let pattern = record.steps[0].suite.as_ref().unwrap().cases[0].name.clone();
+    let case = find_case(&record, &pattern).unwrap().cloned();
+    assert_eq!(trial.says_nothing_about_case(&record, &pattern, case.as_ref()), None);
+    record.symptom_data = Some(Symptom::NotNested {
+        level: LevelNumber::ALL[2],
+        contradiction: Contradiction::Nonce { got: "1".into(), expected: "2".into() },
+    });
+    record.symptom = Some("L2 is not nested".into());
+    let why = trial.says_nothing_about_case(&record, &pattern, case.as_ref());
+    assert_eq!(why.as_deref(), Some("L2 is not nested"));
 }
 
 #[test]

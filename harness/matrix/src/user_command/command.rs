@@ -92,21 +92,24 @@ impl CommandError {
     }
 }
 
+/// The status of `exec` if the command did not start.
+const NOT_STARTED: u8 = 125;
+
 impl UserCommand {
     /// What a level of this instruction set runs. Archives for it are written to `scratch`, which must stay until the command runs.
     ///
     /// # Errors
     /// A file can't be read, or the program does not fit.
     pub fn prepare(&self, isa: Isa, scratch: &Path) -> Result<Exec, CommandError> {
-        let Parts { files, setup, command } = self.parts(isa, scratch)?;
+        let Parts { files, setup, command } = self.parts(isa, scratch, NOT_STARTED)?;
         Ok(Exec { files, script: format!("{setup}exec {command}\n") })
     }
 
-    /// The same in parts.
+    /// The same in parts. `without_folder` is the status of the shell if the folder can't be used.
     ///
     /// # Errors
     /// As above.
-    pub(super) fn parts(&self, isa: Isa, scratch: &Path) -> Result<Parts, CommandError> {
+    pub(super) fn parts(&self, isa: Isa, scratch: &Path, without_folder: u8) -> Result<Parts, CommandError> {
         let mut files = Vec::new();
         let mut setup = String::new();
         for (number, copy) in self.copies.iter().enumerate() {
@@ -122,7 +125,7 @@ impl UserCommand {
             _ => words.take(1).collect(),
         };
         let folder = quote(&self.folder);
-        setup += &format!("mkdir -p {folder} && cd {folder} || exit 125\n");
+        setup += &format!("mkdir -p {folder} && cd {folder} || exit {without_folder}\n");
         for (name, value) in &self.environment {
             setup += &format!("export {name}={}\n", quote(value));
         }

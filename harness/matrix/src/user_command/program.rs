@@ -9,6 +9,8 @@ use nestmatrix_stack::UserProgram;
 
 use super::{CopyArgument, UserCommand};
 
+/// The status of a shell that can't run a program (POSIX, Shell Command Language, 2.8.2).
+const NOT_RUN: u8 = 126;
 /// The folder in which programs run in a level.
 const FOLDER: &str = "/tmp/nestmatrix/work";
 
@@ -35,7 +37,7 @@ pub(crate) fn prepare(added: &AddedProgram, isa: Isa, scratch: &Path) -> Result<
     }
     // Of the files as they are now, which run.
     let sha256 = added.digest_now().map_err(|e| failed(e.to_string()))?;
-    let parts = command.parts(isa, &scratch).map_err(|e| failed(e.to_string()))?;
+    let parts = command.parts(isa, &scratch, NOT_RUN).map_err(|e| failed(e.to_string()))?;
     let (files, setup, command) = (parts.files, parts.setup, parts.command.trim_end().to_owned());
     Ok(UserProgram { name: name.to_owned(), sha256: sha256.as_str().to_owned(), files, setup, command })
 }

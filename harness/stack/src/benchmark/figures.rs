@@ -158,11 +158,15 @@ impl BenchmarkRecord {
         let Some(own) = self.levels.get(&level) else { return };
         let ratio = |other: &LevelNumber| {
             let pairs = own.figures.iter().zip(&self.levels.get(other)?.figures);
-            let rounds = pairs.map(|(own, other)| match self.better {
-                Better::Higher => own / other,
-                Better::Lower => other / own,
+            // Nothing can be compared with a figure of 0, and the quotient would be no number of JSON.
+            let is_usable = |figure: &f64| figure.is_finite() && *figure > 0.0;
+            let rounds = pairs.map(|(own, other)| {
+                (is_usable(own) && is_usable(other)).then_some(match self.better {
+                    Better::Higher => own / other,
+                    Better::Lower => other / own,
+                })
             });
-            Some((*other, Ratio::of(rounds.collect())?))
+            Some((*other, Ratio::of(rounds.collect::<Option<Vec<f64>>>()?)?))
         };
         self.ratios = against.iter().filter_map(ratio).collect();
     }
@@ -212,6 +216,19 @@ mod tests {
         let few = Ratio::of(vec![0.5, 9.0]).unwrap();
         assert_eq!((few.median, few.low, few.high, few.is_confident()), (4.75, 0.5, 9.0, false));
         assert_eq!(Ratio::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn nothing_is_compared_with_a_figure_of_0() {
+        let mut record = BenchmarkRecord::new(Benchmark::SystemCall);
+        for (level, figures) in [(LevelNumber::ALL[1], [1.0, 0.0]), (LevelNumber::ALL[2], [2.0, 0.0])] {
+            let of_level = record.levels.entry(level).or_default();
+            figures.into_iter().for_each(|figure| of_level.add(figure));
+        }
+        record.compare(LevelNumber::ALL[2], &[LevelNumber::ALL[1]]);
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<BenchmarkRecord>(&text).unwrap(), record, "{text}");
+        assert!(record.ratios.is_empty());
     }
 
     #[test]

@@ -93,35 +93,46 @@ pub(super) fn judge(
     Judgement { result, expected: expected.cloned(), why }
 }
 
-/// What keeps the figures from being compared, if anything does.
+impl BenchmarkRecord {
+    /// What keeps the figures of these two levels from being compared, if anything does.
+    pub fn why_incomparable(&self, levels: [LevelNumber; 2]) -> Option<String> {
+        let nothing = LevelFigures::default();
+        let [own, other] = levels.map(|level| (level, self.levels.get(&level).unwrap_or(&nothing)));
+        for (level, figures) in [own, other] {
+            if figures.figures.is_empty() {
+                let why = figures.missing.as_deref().unwrap_or("it has no figures");
+                return Some(format!("{level} was not measured: {why}"));
+            }
+            if let Some(figure) =
+                figures.figures.iter().find(|figure| !(figure.is_finite() && **figure > 0.0))
+            {
+                return Some(format!("{level} has a figure of {figure}, which nothing can be compared with"));
+            }
+            if let Some(slowdown) =
+                figures.clock_slowdown.filter(|slowdown| !CLOCK_SLOWDOWN.contains(slowdown))
+            {
+                return Some(format!(
+                    "the clock of {level} ran {slowdown:.1} times as slow as this machine's"
+                ));
+            }
+        }
+        if own.1.tool != other.1.tool {
+            let tool = |(level, figures): (LevelNumber, &LevelFigures)| {
+                format!("{level} with {}", figures.tool.as_deref().unwrap_or("an unknown tool"))
+            };
+            return Some(format!("{} and {} can't be compared", tool(own), tool(other)));
+        }
+        None
+    }
+}
+
+/// What keeps the ratio from being judged, if anything does.
 fn why_undecided(record: &BenchmarkRecord, level: LevelNumber, expected: &ExpectedRatio) -> Option<String> {
-    let nothing = LevelFigures::default();
-    let of = |level: LevelNumber| (level, record.levels.get(&level).unwrap_or(&nothing));
-    let (own, other) = (of(level), of(expected.of));
-    for (level, figures) in [own, other] {
-        if figures.figures.is_empty() {
-            let why = figures.missing.as_deref().unwrap_or("it has no figures");
-            return Some(format!("{level} was not measured: {why}"));
-        }
-        if let Some(figure) = figures.figures.iter().find(|figure| !(figure.is_finite() && **figure > 0.0)) {
-            return Some(format!("{level} has a figure of {figure}, which nothing can be compared with"));
-        }
-        if let Some(slowdown) = figures.clock_slowdown.filter(|slowdown| !CLOCK_SLOWDOWN.contains(slowdown)) {
-            return Some(format!("the clock of {level} ran {slowdown:.1} times slower than this machine's"));
-        }
-    }
-    if own.1.tool != other.1.tool {
-        let tool = |(level, figures): (LevelNumber, &LevelFigures)| {
-            format!("{level} with {}", figures.tool.as_deref().unwrap_or("an unknown tool"))
-        };
-        return Some(format!("{} and {} can't be compared", tool(own), tool(other)));
-    }
     let ratio = record.ratios.get(&expected.of);
     let rounds = ratio.map_or(0, |ratio| ratio.rounds.len());
-    if !ratio.is_some_and(Ratio::is_confident) {
-        return Some(format!("{rounds} rounds are too few"));
-    }
-    None
+    let too_few =
+        || (!ratio.is_some_and(Ratio::is_confident)).then(|| format!("{rounds} rounds are too few"));
+    record.why_incomparable([level, expected.of]).or_else(too_few)
 }
 
 /// Compares the ratio with what is expected. Only an interval that lies on one side of a bound decides it.

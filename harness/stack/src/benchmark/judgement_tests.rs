@@ -105,8 +105,8 @@ fn what_is_missing_or_can_not_be_compared_is_undecided() {
         (zero.clone(), good(), "L1 has a figure of 0, which nothing can be compared with"),
         (good(), zero, "L2 has a figure of 0, which nothing can be compared with"),
         (good(), other_tool, "L2 with stress-ng 2 and L1 with stress-ng 1 can't be compared"),
-        (good(), clock, "the clock of L2 ran 4.0 times slower than this machine's"),
-        (fast_clock, good(), "the clock of L1 ran 0.5 times slower than this machine's"),
+        (good(), clock, "the clock of L2 ran 4.0 times as slow as this machine's"),
+        (fast_clock, good(), "the clock of L1 ran 0.5 times as slow as this machine's"),
         (good(), figures(&STEADY[..5]), "5 rounds are too few"),
     ] {
         let record = record(Benchmark::SystemCall, l1, l2);

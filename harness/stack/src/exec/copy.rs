@@ -46,6 +46,19 @@ pub enum Then {
 }
 
 impl CopiedFile {
+    /// Checks that the file is as it was when it was read.
+    ///
+    /// # Errors
+    /// It can't be read, or has changed.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let mut hasher = Sha256::new();
+        io::copy(&mut File::open(&self.from)?, &mut hasher)?;
+        if hex::encode(hasher.finalize()) == self.digest {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("{} was changed meanwhile", self.from.display())))
+    }
+
     /// Reads the file at `from`, which gets the name `name` in the level.
     ///
     /// # Errors

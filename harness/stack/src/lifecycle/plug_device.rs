@@ -34,7 +34,8 @@ done; :";
 /// The script that writes random data to that disk, reads it again from the disk itself, and prints a hash of what it read and of what it
 /// wrote. A variable `d` is the disk's name.
 const USE_DISK: &str = "p=/run/nest-pattern
-dd if=/dev/urandom of=$p bs=65536 count=4 2>/dev/null && dd if=$p of=/dev/$d bs=65536 2>/dev/null && sync || exit 1
+dd if=/dev/urandom of=$p bs=65536 count=4 2>/dev/null || exit 1
+dd if=$p of=/dev/$d bs=65536 2>/dev/null && sync || exit 3
 echo 3 >/proc/sys/vm/drop_caches
 dd if=/dev/$d bs=65536 count=4 2>/dev/null | md5sum && md5sum <$p && rm -f $p";
 
@@ -46,6 +47,11 @@ for a in /sys/class/net/*/address; do
   ip link set dev $i up 2>/dev/null || ifconfig $i up 2>/dev/null
   c=; read -r c 2>/dev/null </sys/class/net/$i/carrier; echo \"$i $c\"
 done; :";
+
+/// Whether it is what md5sum prints of data.
+fn is_hash(word: &str) -> bool {
+    word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
 
 impl Stack<'_> {
     /// Plugs a disk into `level`, which must write to it and read from it, and removes it.
@@ -66,7 +72,11 @@ impl Stack<'_> {
         let held = match used {
             Ok(hash) => {
                 let read = format!("dd if={quoted} bs=65536 count=4 2>/dev/null | md5sum");
-                Ok((hash, self.run_on_host_of(level, &*on.host, &read).await?.1))
+                let (_, held) = self.run_on_host_of(level, &*on.host, &read).await?;
+                match is_hash(first_word(&held)) {
+                    true => Ok((hash, held)),
+                    false => Err(self.harness(format!("the file of the disk can't be read: {held:?}"))),
+                }
             }
             Err(stop) => Err(stop),
         };
@@ -98,7 +108,15 @@ impl Stack<'_> {
         let said = text_of(&used);
         let mut hashes = said.lines().map(first_word);
         let (read, wrote) = (hashes.next().unwrap_or_default(), hashes.next().unwrap_or_default());
-        if used.status != Some(0) || read.is_empty() || read != wrote {
+        // Without hashes, a tool is missing or there is no room for the data: that says nothing about the disk.
+        let refused = used.status == Some(3);
+        let has_answered = refused || (is_hash(read) && is_hash(wrote));
+        if !has_answered {
+            return Err(self
+                .harness(format!("the new disk of {level} was not tried: {said:?}"))
+                .about(level));
+        }
+        if refused || read != wrote {
             let seen = format!("{level} wrote to it and read it, and printed {said:?}");
             return Err(self.wrong_hardware(level, HardwareDifference::DiskContent { seen }));
         }

@@ -44,6 +44,12 @@ impl Stack<'_> {
             self.request.index_of(level).ok_or_else(|| self.harness(format!("{level} has no machine")))?;
         self.check_that_nonce_can_change(index)?;
         let (id, on) = (machine_of(self, level)?, self.host_of(level)?);
+        if id.second {
+            let why = format!(
+                "{level} was migrated an odd number of times: it is started on its first channels only"
+            );
+            return Err(self.harness(why));
+        }
         let around = level.below().ok_or_else(|| self.harness(format!("{level} has no host")))?;
         let before = self.boot_id(level).await?;
         let inside_ran = self.leave_inside(level)?;
@@ -115,7 +121,10 @@ impl Stack<'_> {
             // Other QEMUs may run on this machine.
             return Ok(());
         }
-        let others = self.machines.running().iter().filter(|running| running.id.level == level).count();
+        // A second machine of a level further out has its QEMU in another level.
+        let beside = plan.second == Some(level);
+        let running = self.machines.running();
+        let others = running.iter().filter(|running| beside && running.id.level == level).count();
         let left = self.run(around, QEMUS).await?;
         let left = String::from_utf8_lossy(&left.stdout).trim().to_owned();
         match left == others.to_string() {

@@ -61,6 +61,11 @@ impl Saved {
 impl Stack<'_> {
     /// Saves `level`, ends its QEMU, and restores it in a new one.
     pub(super) async fn save_and_restore(&mut self, level: LevelNumber) -> Result<Done, Stop> {
+        // Its new QEMU would get both sets of channels of that level, and only one of them is in use.
+        if let Some(moves) = self.request.plan.second.filter(|second| *second > level) {
+            return Err(self
+                .harness(format!("{level} can't be saved in a scenario that starts {moves} a second time")));
+        }
         let id = machine_of(self, level)?;
         let on = self.host_of(level)?;
         let machine = self.machines.requested(id).map(|requested| requested.machine.clone());

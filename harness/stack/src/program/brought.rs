@@ -7,7 +7,6 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
 
 use nestmatrix_model::Step;
 use nestmatrix_vmm::qemu::{Boot, Machine};
@@ -22,8 +21,6 @@ use crate::stack::Stack;
 
 /// Where the scripts are in the level.
 const SCRIPTS: &str = "/tmp/nestmatrix/steps";
-/// Stands for the time of a program, which is known only when it starts.
-const TIME: Duration = Duration::from_secs(86_411);
 
 /// The archive for the innermost level, and the initramfs that has it if this machine launches that level.
 #[derive(Debug)]
@@ -61,11 +58,11 @@ impl Archive {
                     quote(&part),
                     file.script(&quote(&part))
                 );
+                file.check()?;
                 files.insert(inside(&part), file.from().to_owned());
             }
             let command = program.script(variables, &payload.arguments);
-            let run =
-                script::script(FOLDER, &command, TIME, true).replace(&TIME.as_secs().to_string(), "$seconds");
+            let run = script::script(FOLDER, &command, "$seconds", true);
             let path = folder.path().join(&stage);
             fs::write(&path, format!("seconds=$1\n{setup}{run}"))?;
             let in_level = format!("{SCRIPTS}/{stage}");

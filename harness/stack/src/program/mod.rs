@@ -31,7 +31,7 @@ use super::steps::{StepRecord, UNKNOWN_SLOWDOWN};
 use super::suite::{Case, KnownFailures, SuiteRecord};
 use super::{Limit, Stop};
 use crate::host::{Host, HostError};
-use script::{Header, packed_in, piece_script};
+use script::{Header, header_script, packed_in, piece_script};
 
 /// Where the output of a program is in a level while it runs. Some systems mount /run without permission to execute files, and the
 /// files of the program are in the same place.
@@ -71,6 +71,13 @@ struct Time {
     in_level: std::time::Duration,
     /// How long the harness waits for its end.
     limit: Limit,
+}
+
+impl Time {
+    /// The time in the level, as the script takes it.
+    fn seconds(&self) -> String {
+        self.in_level.as_secs().max(1).to_string()
+    }
 }
 
 impl Stack<'_> {
@@ -123,7 +130,7 @@ impl Stack<'_> {
                 let bringing = bring(&*host, present, &program.files);
                 self.during_within(of_level, level.into(), bringing).await?;
                 let text =
-                    script::script(FOLDER, &program.script(&variables, arguments), time.in_level, false);
+                    script::script(FOLDER, &program.script(&variables, arguments), &time.seconds(), false);
                 let printed =
                     self.during_within(time.limit, level.into(), async { host.run(&text).await }).await?;
                 let ended =
@@ -148,12 +155,15 @@ impl Stack<'_> {
             return Err(self.not_started(step, why.to_owned()));
         };
         // Each typed byte costs exits.
-        let run = format!("sh {script} {}", time.in_level.as_secs().max(1));
+        let run = format!("sh {script} {}", time.seconds());
         let id = step.on.into();
         let printed = self.run_on_console_within(time.limit, id, shell, &run).await?;
-        let Some((header, _)) = Header::read(&printed.stdout) else {
-            return Err(self.without_report(step, &printed));
-        };
+        let mut header = Header::read(&printed.stdout).map(|(header, _)| header);
+        if header.is_none() {
+            let again = self.run_on_console(id, shell, &header_script(FOLDER)).await?;
+            header = Header::read(&again.stdout).map(|(header, _)| header);
+        }
+        let Some(header) = header else { return Err(self.without_report(step, &printed)) };
         let mut packed = String::new();
         for piece in 0..header.pieces() {
             let printed = self.run_on_console(id, shell, &piece_script(FOLDER, piece)).await?;

@@ -14,6 +14,10 @@ pub fn read_program_cases(name: &str, ended: &ProgramEnd) -> Vec<Case> {
     let output = String::from_utf8_lossy(&ended.stdout);
     let own = |outcome, said: &str| Case::new(name, outcome, Some(said));
     let Some(tap::Tap { mut cases, incomplete }) = tap::read(name, &output) else {
+        // What was dropped may have had failures.
+        if ended.is_cut && ended.end == End::Exited(0) {
+            return vec![own(CaseOutcome::Error, "it printed more than is kept, and no results in that")];
+        }
         return vec![of_status(name, ended, &output)];
     };
     let failed = cases.iter().any(|case| case.outcome.is_unexpected());
@@ -139,7 +143,10 @@ mod tests {
     fn cases_may_be_missing_in_output_that_is_cut() {
         let why = "error p: it printed more than is kept, so cases are missing";
         assert_eq!(cases_of(End::Exited(0), "1..1\nok 1 a\n", "", true), ["pass p: a", why]);
-        assert_eq!(cases_of(End::Exited(0), "words\n", "", true), ["pass p"]);
+        assert_eq!(
+            cases_of(End::Exited(0), "words\n", "", true),
+            ["error p: it printed more than is kept, and no results in that"]
+        );
     }
 
     #[test]

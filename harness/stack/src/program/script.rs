@@ -1,7 +1,5 @@
 //! The script that runs a program of the user in a level to its end, and what it reports about that.
 
-use std::time::Duration;
-
 use nestmatrix_vmm::shell::quote;
 
 use crate::exec::SIGNAL_SESSION;
@@ -49,10 +47,10 @@ pub(super) struct Header {
     pub(super) packed: usize,
 }
 
-/// The script, which runs `command` in `/bin/sh` and keeps its output in `folder`. The command is killed after `timeout` by the clock
-/// of the level. Afterwards the script prints a header, and the output after it. On a console, the output stays in a file, packed.
-pub(super) fn script(folder: &str, command: &str, timeout: Duration, on_console: bool) -> String {
-    let (command, seconds) = (quote(command), timeout.as_secs().max(1));
+/// The script, which runs `command` in `/bin/sh` and keeps its output in `folder`. The command is killed after this many `seconds`
+/// by the clock of the level, a number or a variable of the shell. Afterwards the script prints a header, and the output after it. On a console, the output stays in a file, packed.
+pub(super) fn script(folder: &str, command: &str, seconds: &str, on_console: bool) -> String {
+    let command = quote(command);
     // The kernel prints on the console, too, and would break the line.
     let (quiet, loud) = if on_console { (QUIET, LOUD) } else { ("", "") };
     let pack = if on_console {
@@ -111,7 +109,8 @@ until [ -e out.end ] && [ -e err.end ] || [ $tries -ge 20 ]; do sleep 0.1; tries
 kill $outs $errs 2>/dev/null
 head -c {kept_output} out >stdout
 head -c {KEPT_ERRORS} err >stderr
-{quiet}{pack}echo \"{MARK} $end $status $(wc -c <stdout) $(wc -c <stderr) $packed\"
+{quiet}{pack}echo \"{MARK} $end $status $(wc -c <stdout) $(wc -c <stderr) $packed\" >header
+cat header
 {loud}{show}",
         kept_output = KEPT_OUTPUT + 1,
     )
@@ -121,6 +120,11 @@ head -c {KEPT_ERRORS} err >stderr
 const QUIET: &str = "read -r level _ </proc/sys/kernel/printk\ndmesg -n 1\n";
 /// Lets it print again.
 const LOUD: &str = "dmesg -n $level\n";
+
+/// The script that prints the header again: on a console, what the kernel printed meanwhile may have been too much to keep.
+pub(super) fn header_script(folder: &str) -> String {
+    format!("{QUIET}cat {folder}/header\n{LOUD}")
+}
 
 /// The script that prints the piece `number` of the packed output in `folder`.
 pub(super) fn piece_script(folder: &str, number: usize) -> String {

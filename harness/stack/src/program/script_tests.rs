@@ -10,7 +10,7 @@ use super::*;
 fn ran(body: &str, seconds: u64, on_console: bool) -> (Vec<u8>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path().join("run").display().to_string();
-    let text = script(&here, body, Duration::from_secs(seconds), on_console);
+    let text = script(&here, body, &seconds.to_string(), on_console);
     // This machine's kernel prints what it wants.
     let text = text.replace(QUIET, "").replace(LOUD, "");
     let output = Command::new("/bin/sh").args(["-c", &text]).output().unwrap();
@@ -55,7 +55,7 @@ fn what_a_program_leaves_behind_does_not_hold_it_up() {
     let began = std::time::Instant::now();
     let ended = ended("setsid sleep 8 & sleep 0.2; echo x", 60);
     assert_eq!((ended.end, &*ended.stdout), (End::Exited(0), &b"x\n"[..]));
-    assert!(began.elapsed() < Duration::from_secs(7));
+    assert!(began.elapsed() < std::time::Duration::from_secs(7));
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub enum MergeError {
     #[error("{} is a mutation run: `{program} report` shows several of them together", .0.display(), program = PROGRAM)]
     Mutation(PathBuf),
     /// One is a sweep of CPU models.
-    #[error("{} is a sweep of CPU models, which is not merged: `cargo xtask diff` compares two of them", .0.display())]
+    #[error("{} is a sweep of CPU models, which is not merged: `{program} diff` compares two of them", .0.display(), program = PROGRAM)]
     CpuModels(PathBuf),
     /// A path in a record leads out of the merged run's folder.
     #[error("{}: {what:?} is not a folder inside a run's", .folder.display())]
