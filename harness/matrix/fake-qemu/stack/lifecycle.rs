@@ -13,6 +13,9 @@ use crate::script::{Act, End};
 /// How long a QEMU reads a level that another one has written.
 const WHILE_LOADING: Duration = Duration::from_millis(100);
 
+/// What md5sum prints of the data on a disk.
+const HASH: &str = "0123456789abcdef0123456789abcdef";
+
 impl Stack {
     /// Waits until neither `level` nor a level around it is paused.
     pub fn wait_while_paused(&self, level: u8) {
@@ -80,7 +83,7 @@ impl Stack {
             found if found.contains("/sys/class/net/*/address") => {
                 Some(if_plugged("virtio-net-pci", "eth0 1"))
             }
-            hashes if hashes.contains("md5sum") => Some("0123abcd  -\n0123abcd  -\n".to_owned()),
+            hashes if hashes.contains("md5sum") => Some(format!("{HASH}  -\n{HASH}  -\n")),
             _ => None,
         }
     }

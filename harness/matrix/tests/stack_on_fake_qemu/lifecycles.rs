@@ -358,15 +358,16 @@ async fn a_level_that_gets_memory_must_use_it_and_keeps_it_when_it_is_restored()
 #[case::other_data_read(
     HotplugDisk,
     "/run/nest-pattern",
-    prints("0123  -\n4567  -\n"),
-    "a disk that was plugged in is not what was written: L1 wrote to it and read it, and printed \"0123  -\\n4567  -\""
+    prints("0123456789abcdef0123456789abcdef  -\n4567456745674567456745674567abcd  -\n"),
+    "a disk that was plugged in is not what was written: L1 wrote to it and read it, and printed \"0123456789abcdef0123456789abcdef  \
+     -\\n4567456745674567456745674567abcd  -\""
 )]
 #[case::not_written(
     HotplugDisk,
     "/run/nest-pattern",
-    prints("4567  -\n4567  -\n"),
-    "a disk that was plugged in is not what was written: L1 wrote data with the hash 4567, and its file has \
-     \"0123abcd  -\\n0123abcd  -\""
+    prints("4567456745674567456745674567abcd  -\n4567456745674567456745674567abcd  -\n"),
+    "a disk that was plugged in is not what was written: L1 wrote data with the hash 4567456745674567456745674567abcd, and its file has \
+     \"0123456789abcdef0123456789abcdef  -\\n0123456789abcdef0123456789abcdef  -\""
 )]
 #[case::no_card(
     HotplugNetwork,
@@ -394,6 +395,15 @@ async fn a_device_that_the_kernel_does_not_use_is_a_symptom(
         let last = last_script_in_l0(&booted, "L1.plugged");
         assert_eq!(last, "rm -f /run/nest/L1.plugged", "its file is removed");
     }
+}
+
+#[rstest]
+#[case::without_a_tool(prints("sh: md5sum: not found\n"), "error")]
+#[case::disk_refuses(exit(3, ""), "fail")]
+#[tokio::test(flavor = "current_thread")]
+async fn a_disk_that_was_not_tried_says_nothing_about_the_level(#[case] said: End, #[case] word: &str) {
+    let booted = fake().command(1, "/run/nest-pattern", 5, said).does("l1-kvm", 1, HotplugDisk).boot().await;
+    assert_eq!(booted.word(), word, "{}", booted.stopped());
 }
 
 /// The last script that the harness ran in L0 and that is about a file.
