@@ -8,9 +8,7 @@ use std::process::{Command, ExitCode};
 use clap::Args;
 
 use crate::exit::Failure;
-
-/// The checkout that this program was built from.
-const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+use crate::settings;
 
 /// As `cargo xtask` in .cargo/config.toml: silent if the bench is up to date, with a progress bar while it compiles.
 const RUN: [&str; 6] =
@@ -25,7 +23,7 @@ pub struct Bench {
 
 /// Compiles the bench, and becomes it: signals reach it, and its exit code is that of this process.
 pub fn run(bench: &Bench) -> Result<ExitCode, Failure> {
-    let manifest = manifest(Path::new(CHECKOUT))?;
+    let manifest = manifest(&settings::data())?;
     let program = std::env::current_exe().map_err(Failure::error)?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
@@ -60,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_bench_is_part_of_the_checkout() {
-        assert!(manifest(Path::new(CHECKOUT)).unwrap().ends_with("tests/bench/Cargo.toml"));
+        assert!(manifest(&settings::data()).unwrap().ends_with("tests/bench/Cargo.toml"));
         let missing = format!("{:?}", manifest(Path::new("/no/checkout")).unwrap_err());
         assert!(missing.contains("/no/checkout/tests/bench/Cargo.toml cannot be read"), "{missing}");
     }
