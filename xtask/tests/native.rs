@@ -233,21 +233,6 @@ fn an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence() {
     assert_eq!(works.left, Vec::<String>::new());
 }
 
-fn a_ratio_of_performance_is_judged() {
-    let [cell] = Machine::get().tried("works").verdicts.as_slice() else { panic!() };
-    let benchmark = &cell["steps"][1]["benchmark"];
-    assert_eq!(benchmark["judgement"]["result"], "met", "{benchmark:#}");
-    for level in ["l1", "l2"] {
-        let figures = benchmark["levels"][level]["figures"].as_array().unwrap();
-        assert!(
-            figures.len() == 6 && figures.iter().all(|figure| figure.as_f64() > Some(0.0)),
-            "{benchmark:#}"
-        );
-    }
-    assert!(benchmark["levels"]["l0"]["missing"].is_string(), "this machine is L0: {benchmark:#}");
-    assert!(benchmark["ratios"]["l1"]["high"].as_f64() < Some(0.9), "{benchmark:#}");
-}
-
 fn what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip(name: &str, why: &str) {
     let tried = Machine::get().tried(name);
     assert_eq!(tried.run_code, 4, "{tried:#?}");
@@ -281,7 +266,6 @@ fn the_doctor_names_what_the_machine_lacks(name: &str, lacking: &[&str], mend: &
 
 trials! {
     an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence;
-    a_ratio_of_performance_is_judged;
     what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip {
         nesting_off(
             "nesting-off",
