@@ -86,7 +86,7 @@ fn what_can_not_be_a_program_is_refused() {
         (vec!["x", "nowhere"], "No such file"),
         (vec!["x", "data"], "it is not executable; set that with `chmod +x`"),
         (vec!["x", "."], "a folder can only be added as a suite: kvm-unit-tests"),
-        (vec!["X", "tap"], "lower-case letters"),
+        (vec!["X", "tap"], "is no name for it"),
         (vec!["x", "tap", "--file", "data:data"], "no absolute path"),
         (vec!["kvm-unit-tests", ".", "--file", "data"], "--file is for a program"),
     ] {
