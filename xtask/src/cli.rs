@@ -53,7 +53,7 @@ pub enum Command {
     Shell(Shell),
     /// Send commands to the QMP monitor of a level's QEMU in a paused stack
     Qmp(Qmp),
-    /// Find the kernel or QEMU version that changed a cell's verdict
+    /// Find the kernel or QEMU version that changed a cell's verdict or a test case
     Bisect(Bisect),
     /// Boot a cell with each CPU model that its innermost level can have
     CpuModels(crate::cpu_models::Arguments),
@@ -67,7 +67,7 @@ pub enum Command {
     Sources(crate::sources::Arguments),
     /// Add, list and check disk images of whole systems, such as RHEL's image for KVM guests
     Media(crate::media::Arguments),
-    /// Add, list and check test suites that run in levels
+    /// Add, list and check programs and test suites that run in levels
     Payloads(crate::payloads::Arguments),
     /// Compare what the emulated metal gets wrong with its list of errata
     MetalErrata(crate::metal_errata::Arguments),

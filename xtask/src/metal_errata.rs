@@ -14,7 +14,6 @@ use crate::cli::ImageSource;
 use crate::exit::Failure;
 use crate::input;
 use crate::kernels::escaped;
-
 use crate::parent_death;
 use crate::progress::BuildProgress;
 use crate::terminal::print;

@@ -44,7 +44,7 @@ enum PayloadsCommand {
 #[command(after_help = "\
 Exit codes: 0 if it was added, 2 if it can't be used, 3 for any other error")]
 struct Add {
-    /// The name by which steps call the program, or a suite: kvm-unit-tests, kvm-selftests
+    /// The program's name in steps, or a suite: kvm-unit-tests, kvm-selftests
     name: String,
     /// The program (an executable or a script), or the folder in which the suite was built
     path: PathBuf,

@@ -4,8 +4,8 @@
 //! and [`records`] keep what was seen. Three modules use runs: [`trials`] search for the version that changed a verdict,
 //! [`mutation`] damages cells on purpose, and [`ci`] gives cells to kinds of machines. [`report`] shows records, a [`history`]
 //! keeps what many runs saw, [`document_errata`] say what that means for a document's author, and a [`trace`] shows when each part
-//! of a run happened. [`metal_errata`] compares an emulator
-//! with what its errata say. [`domain_xml`] turns libvirt's description of a machine into a scenario. What is read of a run's folder stays [`contained`] in it. The floors below are the crates
+//! of a run happened. [`metal_errata`] compares an emulator with what its errata say. [`domain_xml`] turns libvirt's description of a
+//! machine into a scenario. What is read of a run's folder stays [`contained`] in it. The floors below are the crates
 //! `nestmatrix-stack` (levels inside each other), `nestmatrix-vmm` (one virtual machine) and `nestmatrix-model` (the vocabulary);
 //! none of them knows this one.
 

@@ -29,7 +29,7 @@ pub struct Suite {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Payload {
-    /// The name by which it was added.
+    /// Its name in `payloads add`.
     #[serde(rename = "payload")]
     pub name: String,
     /// Its arguments.

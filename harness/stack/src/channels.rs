@@ -192,7 +192,7 @@ impl Channels {
     /// From now on, the console of a level is the one on the channel `to`, where another machine runs it, instead of the one on `from`.
     ///
     /// # Errors
-    /// There is none, or it can't be recorded.
+    /// The console is missing, or it can't be recorded.
     pub(super) async fn move_console(
         &mut self,
         [from, to]: [ChannelName; 2],

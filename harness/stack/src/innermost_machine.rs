@@ -99,7 +99,7 @@ impl Stack<'_> {
         let offer = read(&printed);
         if let (Some(offer), Some(image)) = (&offer, image)
             && let Err(e) = image.remember_qemu_offer(offer)
-            // An image that came with the program may be in a folder that nobody writes to. Its QEMU is asked each time.
+            // An image that came with the program may be in a read-only folder. Then its QEMU is asked in each boot.
             && !matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
         {
             tracing::warn!("the machine types of {}'s QEMU can't be remembered: {e}", host.name());

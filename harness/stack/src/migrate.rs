@@ -21,8 +21,8 @@ use super::{Stop, Symptom};
 /// before, and the figures must be queried anyway.
 const POLL: Duration = Duration::from_millis(250);
 
-/// How often it is looked whether a second QEMU that has not taken a machine has ended.
-const LOOKS: usize = 20;
+/// How often a second QEMU that has not taken a machine is asked whether it has ended.
+const ENDED_POLLS: usize = 20;
 
 /// Which QEMU a level is migrated to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,8 +164,8 @@ impl Stack<'_> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let status = text(&came["status"]).unwrap_or_else(|| "in no known state".to_owned());
         let qemu = self.machines.take(to);
-        let looking = async {
-            for _ in 0..LOOKS {
+        let polling = async {
+            for _ in 0..ENDED_POLLS {
                 match &qemu {
                     Some(qemu) => match qemu.ended().await? {
                         Some(end) => return Ok(Some(end)),
@@ -176,7 +176,7 @@ impl Stack<'_> {
             }
             Ok(None)
         };
-        let end = self.during(to.level.below().unwrap_or(to.level), looking).await;
+        let end = self.during(to.level.below().unwrap_or(to.level), polling).await;
         // If it runs, it must end with the stack.
         qemu.into_iter().for_each(|qemu| self.machines.add(to, qemu));
         let end = end?;

@@ -40,7 +40,7 @@ pub struct AddedFile {
 }
 
 impl AddedProgram {
-    /// The name by which steps call it.
+    /// Its name in steps.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -68,7 +68,7 @@ pub(super) fn cargo() -> Command {
     cargo
 }
 
-/// Without a C library of the system, so that it runs where that is older, and with names in place of this machine's paths.
+/// Without a C library of the system, so that it runs where that is older, and with names instead of this machine's paths.
 fn flags(checkout: &Path) -> Vec<String> {
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);

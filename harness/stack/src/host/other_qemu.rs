@@ -21,7 +21,7 @@ pub(super) fn root(other: &OtherQemu, placement: &dyn Placement) -> String {
 
 /// The script that prepares the folder, unless that was done before.
 ///
-/// `/run` may be mounted so that nothing in it can be executed, so the folder is a file system of its own.
+/// `/run` may be mounted so that nothing in it can be executed, so the folder is a separate file system.
 pub(super) fn script(other: &OtherQemu, placement: &dyn Placement) -> String {
     let root = quote(&root(other, placement));
     let read = match &other.archive.part {

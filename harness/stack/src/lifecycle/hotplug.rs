@@ -125,7 +125,7 @@ async fn add_memory(qemu: &Wire, id: &str) -> Result<Value, CallError> {
     let added =
         qemu.call("object-add", json!({"qom-type": "memory-backend-ram", "id": id, "size": bytes})).await;
     match added {
-        // Until QEMU 5.2, the properties are an object of their own.
+        // Until QEMU 5.2, the properties are in an object inside the arguments.
         Err(CallError::Refused { .. }) => {
             let nested = json!({"qom-type": "memory-backend-ram", "id": id, "props": {"size": bytes}});
             qemu.call("object-add", nested).await

@@ -52,10 +52,10 @@ pub(super) struct Before {
 impl Stack<'_> {
     /// What the levels say before the first action of a step.
     pub(super) async fn before_lifecycle(&mut self, action: OwnAction) -> Result<Before, Stop> {
-        let look = async {
+        let now = async {
             Ok(Before { vitals: self.vitals().await?, count: self.heartbeat_of_innermost().await? })
         };
-        look.await.map_err(|stop: Stop| stop.before(&format!("`{}`", action.word())))
+        now.await.map_err(|stop: Stop| stop.before(&format!("`{}`", action.word())))
     }
 
     /// Performs an action on a level and checks that everything lives on. Returns what was seen; `before` becomes what the levels

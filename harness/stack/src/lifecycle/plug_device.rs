@@ -16,7 +16,7 @@ use crate::steps::text_of;
 
 /// The identifier of the device that is plugged in.
 const DEVICE: &str = "nest-plugged";
-/// The identifier of what is behind it in QEMU: the disk's file, or the card's network.
+/// The identifier of its backend in QEMU: the disk's file, or the card's network.
 const BACKEND: &str = "nest-plugged-backend";
 /// The serial number of a disk.
 const SERIAL: &str = "nest-plugged";

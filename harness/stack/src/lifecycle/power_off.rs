@@ -54,7 +54,7 @@ impl Stack<'_> {
         let before = self.boot_id(level).await?;
         let inside_ran = self.leave_inside(level)?;
         let noted = self.power_off(level).await?;
-        self.end_for_restore(level).await?;
+        self.end_qemu(level).await?;
         self.check_that_no_qemu_is_left(around, level).await?;
         self.levels.forget_inside(around);
         let (innermost, reports) = (self.request.plan.innermost(), self.request.plan.reports(level));

@@ -102,7 +102,7 @@ impl Stack<'_> {
         let (level, stopping) = (machine.level, Instant::now());
         let bytes = self.save_to(level, saved, &*on.host).await?;
         let saving = stopping.elapsed();
-        self.end_for_restore(level).await?;
+        self.end_qemu(level).await?;
         let monitor = self.restore_from(machine, saved, on).await?;
         self.during(level, async { Ok(monitor.resume().await?) }).await?;
         Ok((bytes, saving))
@@ -144,7 +144,7 @@ impl Stack<'_> {
     }
 
     /// Ends the QEMU of a level that was saved or has powered off, and waits until it is gone: it holds the channels.
-    pub(super) async fn end_for_restore(&mut self, level: LevelNumber) -> Result<(), Stop> {
+    pub(super) async fn end_qemu(&mut self, level: LevelNumber) -> Result<(), Stop> {
         let id = machine_of(self, level)?;
         let qemu = self.wire(level, ChannelKind::Qmp)?;
         self.watch.ignore_monitor(level);

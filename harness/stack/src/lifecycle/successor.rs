@@ -1,4 +1,4 @@
-//! A new QEMU takes the place of one that has ended, with all of its channels.
+//! A new QEMU replaces one that has ended, and uses all of its channels.
 
 use nestmatrix_vmm::qemu::{ChannelKind, Machine, Monitor};
 use tokio::sync::mpsc;

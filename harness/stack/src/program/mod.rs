@@ -44,7 +44,7 @@ const MOST_OUTPUT: u64 = 8 << 20;
 /// A program of the user that can run in a level.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserProgram {
-    /// Its name, by which steps and records call it.
+    /// Its name in steps and in records.
     pub name: String,
     /// The SHA-256 of the program and of the files that come with it.
     pub sha256: String,

@@ -53,17 +53,12 @@ impl Stack<'_> {
         let of_suite = record.suite.insert(SuiteRecord::new(suite.kind.word(), digest.as_str()));
         let known = KnownFailures::new(&suite.known_failures, Some(suite.kind), &self.errata());
         for test in &tests {
-            let mut cause = None;
-            let cases = match &test.unusable {
-                Some(why) => vec![Case::new(&test.name, CaseOutcome::Skip, Some(why))],
-                None if !test.file.is_file() => {
-                    vec![Case::new(&test.name, CaseOutcome::Skip, Some("it is not built"))]
-                }
+            let skipped = |why: &str| (vec![Case::new(&test.name, CaseOutcome::Skip, Some(why))], None);
+            let (cases, cause) = match &test.unusable {
+                Some(why) => skipped(why),
+                None if !test.file.is_file() => skipped("it is not built"),
                 None => match self.cases_of(step, suite, test, &host, present).await {
-                    Ok((cases, erratum)) => {
-                        cause = erratum;
-                        cases
-                    }
+                    Ok(done) => done,
                     Err(stop) => {
                         let why = format!("the stack stopped: {}", stop.symptom);
                         of_suite.add(

@@ -264,7 +264,7 @@ impl Watch {
         self.levels.get(&level)?.shut_down.as_deref()
     }
 
-    /// What shows that the kernel of `level` has panicked, if it has: the kernel's own words, or else QEMU's event.
+    /// What shows that the kernel of `level` has panicked, if it has: the kernel's own words, otherwise QEMU's event.
     pub(super) fn crash(&self, level: LevelNumber) -> Option<String> {
         let state = self.levels.get(&level)?;
         let of_kernel = state.console.failure().map(|(failure, said)| failure.describe(&said));

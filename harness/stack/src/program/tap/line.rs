@@ -134,7 +134,7 @@ fn split_remark(text: &str) -> (&str, Option<&str>) {
     (text, None)
 }
 
-/// The directive in a remark, and the rest of it. A remark that is none says nothing that stays the same in each run.
+/// The directive in a remark, and the rest of it. Other remarks are left out: they are times and the like, which differ in each run.
 pub(super) fn directive(remark: &str) -> Option<(Directive, String)> {
     let remark = remark.trim();
     let end = remark.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(remark.len());

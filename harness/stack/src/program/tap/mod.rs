@@ -37,7 +37,7 @@ pub(super) fn read(name: &str, output: &str) -> Option<Tap> {
     Some(reader.end(name))
 }
 
-/// Whether a line is a sign of this format. A word `ok` is none: other programs print it, too.
+/// Whether a line shows that the output has this format. The word `ok` alone does not, since other programs print it too.
 fn is_tap(line: &str) -> bool {
     match Line::of(line) {
         Line::Version { .. } | Line::Plan { .. } | Line::BailOut(_) => true,
