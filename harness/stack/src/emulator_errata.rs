@@ -134,7 +134,7 @@ impl Errata {
     }
 
     /// The erratum that is known to reset a guest of KVM.
-    fn cause_of_reset(&self) -> Option<&'static Erratum> {
+    pub(super) fn cause_of_reset(&self) -> Option<&'static Erratum> {
         let shows =
             |erratum: &&Erratum| erratum.shows.as_ref().is_some_and(|shows| shows.reset_with_several_cpus);
         self.all.iter().copied().filter(|_| self.several_cpus).find(shows)

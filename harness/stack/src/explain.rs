@@ -6,7 +6,7 @@ mod windows;
 use std::time::Duration;
 
 use nestmatrix_model::architecture::Nesting;
-use nestmatrix_model::{Accelerator, CpuMode, LevelNumber, Stage, StageKind, StepAction};
+use nestmatrix_model::{Accelerator, CpuMode, LevelNumber, Stage, StageKind};
 use nestmatrix_vmm::qemu::{
     ChannelKind, MachineHardware, SWTPM, blames_swtpm, names_one_of, ran_out_of_resources,
     rejects_command_line,
@@ -250,18 +250,28 @@ impl Explainer<'_> {
         }
     }
 
-    /// Whether a level shut down while a guest or a test booted, and its kernel did not announce that.
-    fn is_silent_reset(&self, symptom: &Symptom) -> bool {
-        let boots = match self.stage {
-            Stage::Level(level, StageKind::Boot) => level.below().is_some(),
-            Stage::Step(number) => {
-                let step = usize::from(number).checked_sub(1).and_then(|index| self.request.steps.get(index));
-                step.is_some_and(|step| matches!(step.action, StepAction::Suite(_)))
+    /// What it means that a level which was reset has then reset itself this many times, more often than its firmware does.
+    pub(super) fn of_own_resets(&self, level: LevelNumber, own: usize) -> Stop {
+        let seen = format!("{level} was reset, and has then reset itself {own} times");
+        let under_kvm = self.request.plan.kvms_under(level) > 0;
+        match self.errata.cause_of_reset().filter(|_| under_kvm) {
+            Some(erratum) => {
+                let why = format!("{seen}; {}", erratum.wrong);
+                Stop::harness(self.stage, why).about(level).charged_to(&erratum.id)
             }
-            _ => false,
+            None => Stop::stack(self.stage, Symptom::StandsStill { level, seen }),
+        }
+    }
+
+    /// Whether a guest of KVM shut down, and its kernel did not announce that. While L0 itself comes up, none runs.
+    fn is_silent_reset(&self, symptom: &Symptom) -> bool {
+        let may_run = match self.stage {
+            Stage::Level(level, _) => level.below().is_some(),
+            Stage::Step(_) => true,
+            Stage::Provision | Stage::Restore => false,
         };
         let last = symptom.level().and_then(|level| self.console(level)?.last_line());
-        boots && !last.is_some_and(|line| line.contains("reboot: "))
+        may_run && !last.is_some_and(|line| line.contains("reboot: "))
     }
 
     /// Whether the awaited machine has its default firmware, and its kernel has printed nothing yet.

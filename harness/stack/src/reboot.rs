@@ -7,10 +7,10 @@ use nestmatrix_vmm::wire::Wire;
 use qapi::qmp::{self, RebootAction};
 use serde_json::Value;
 
+use super::Stop;
 use super::stack::Stack;
 use super::steps::text_of;
 use super::watch::Watch;
-use super::{Stop, Symptom};
 
 impl Stack<'_> {
     /// Resets a level in which nothing runs that is still needed, and checks its KVM again; returns a description of that.
@@ -60,8 +60,7 @@ impl Stack<'_> {
         if own <= of_firmware {
             return Ok(());
         }
-        let seen = format!("{level} was reset, and has then reset itself {own} times");
-        Err(Stop::stack(self.stage, Symptom::StandsStill { level, seen }))
+        Err(self.explainer(false).of_own_resets(level, own))
     }
 
     /// Sets whether a machine starts again when it is reset. Every machine is started with -no-reboot: otherwise a guest that gives

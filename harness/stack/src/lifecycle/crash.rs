@@ -2,9 +2,9 @@
 
 use nestmatrix_model::LevelNumber;
 
+use crate::Stop;
 use crate::stack::Stack;
-use crate::watch::Watch;
-use crate::{Stop, Symptom};
+use crate::watch::{Abort, Watch};
 
 /// The script that makes a kernel panic, after it has ended itself: otherwise no answer would come. With `panic` at 0, the kernel
 /// does not reset its machine by itself, so that only the harness does.
@@ -32,7 +32,7 @@ impl Stack<'_> {
         }
         match (self.watch.crash(level), seen) {
             (Some(seen), _) | (None, Ok(seen)) => Ok(format!("{level} has crashed: {seen}")),
-            (None, Err(said)) => Err(Stop::stack(self.stage, Symptom::ShutDown { level, said })),
+            (None, Err(reason)) => Err(self.explain(Abort::ShutDown { level, reason }, false).await),
         }
     }
 }

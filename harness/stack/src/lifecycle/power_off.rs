@@ -13,7 +13,7 @@ use crate::level::{Launched, Level, StartedOn};
 use crate::machines::{MachineId, Requested};
 use crate::stack::Stack;
 use crate::steps::text_of;
-use crate::watch::Watch;
+use crate::watch::{Abort, Watch};
 use crate::{Stop, Symptom};
 
 /// The script that ends the guests of a level as its init would, and powers it off once the script itself has ended: otherwise no
@@ -104,7 +104,7 @@ impl Stack<'_> {
             return Err(self.explain(abort, false).await);
         }
         if said != BY_GUEST {
-            return Err(Stop::stack(self.stage, Symptom::ShutDown { level, said }));
+            return Err(self.explain(Abort::ShutDown { level, reason: said }, false).await);
         }
         let complaints = complaints(&self.watch);
         self.judge_complaints(level, complaints.iter().skip(before).map(String::as_str))
