@@ -9,7 +9,7 @@ use nestmatrix::records::{CutOff, ResumeError, Resumed, RunRecord};
 use nestmatrix::scenario::CellName;
 use nestmatrix_model::PROGRAM;
 
-use crate::cli::{Cli, Command, RunMatrix};
+use crate::cli::{Cli, Command, Pace, RunMatrix};
 use crate::exit::Failure;
 use crate::input;
 use crate::run_matrix::start;
@@ -26,7 +26,7 @@ pub fn run(arguments: &RunMatrix, run: &Path) -> Result<ExitCode, Failure> {
         eprintln!("{} is complete; there is nothing to resume", folder.display());
         return Ok(ExitCode::from(interrupted.record().exit_code()));
     }
-    let mut original = recorded(interrupted.record())?;
+    let mut original = recorded_with_baseline(interrupted.record())?;
     original.results.results = folder.parent().map(Path::to_owned);
     original.format = arguments.format;
     original.pace.update(arguments.pace);
@@ -59,16 +59,8 @@ fn names(cells: &[CellName]) -> String {
     names.join(", ")
 }
 
-/// Parses the recorded arguments of a `run-matrix` command.
-fn parsed(arguments: &[String]) -> Result<RunMatrix, Failure> {
-    match command(arguments)? {
-        Command::RunMatrix(arguments) => Ok(arguments),
-        _ => Err(Failure::bad_input(miette::miette!("--resume: run-matrix did not make this run"))),
-    }
-}
-
 /// Parses recorded arguments.
-pub fn command(arguments: &[String]) -> Result<Command, Failure> {
+fn command(arguments: &[String]) -> Result<Command, Failure> {
     let words = std::iter::once(PROGRAM).chain(arguments.iter().map(String::as_str));
     let parsed = Cli::try_parse_from(words).map_err(|e| {
         let e = e.render();
@@ -79,15 +71,58 @@ pub fn command(arguments: &[String]) -> Result<Command, Failure> {
     Ok(parsed.command)
 }
 
-/// The arguments of a run, with the pace of its last resumption.
-fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
-    let mut arguments = parsed(&run.arguments)?;
+/// The arguments of a command whose runs can be resumed.
+pub trait Resumable: Sized {
+    /// The command's name.
+    const NAME: &'static str;
+
+    /// Its arguments, if this is the command.
+    fn of(command: Command) -> Option<Self>;
+
+    /// What a resumption may set anew.
+    fn pace(&mut self) -> &mut Pace;
+
+    /// Paths that may be relative.
+    fn paths(&mut self) -> Vec<&mut PathBuf>;
+}
+
+/// The arguments of a run, with the pace of its last resumption. Relative paths are resolved against the folder in which the run began.
+pub fn recorded<A: Resumable>(run: &RunRecord) -> Result<A, Failure> {
+    let mut arguments: A = parsed(&run.arguments)?;
     // Older versions did not record the arguments of a resumption.
     for resumed in run.resumed.iter().filter(|resumed| !resumed.arguments.is_empty()) {
-        arguments.pace.update(parsed(&resumed.arguments)?.pace);
+        let pace = *parsed::<A>(&resumed.arguments)?.pace();
+        arguments.pace().update(pace);
     }
-    let paths = [&mut arguments.selection.folder.scenarios, &mut arguments.source.folder.recipes];
-    make_absolute(paths.into_iter().chain(&mut arguments.history).chain(&mut arguments.kernels.files), run)?;
+    make_absolute(arguments.paths(), run)?;
+    Ok(arguments)
+}
+
+fn parsed<A: Resumable>(arguments: &[String]) -> Result<A, Failure> {
+    A::of(command(arguments)?)
+        .ok_or_else(|| Failure::bad_input(miette::miette!("--resume: {} did not make this run", A::NAME)))
+}
+
+impl Resumable for RunMatrix {
+    const NAME: &'static str = "run-matrix";
+
+    fn of(command: Command) -> Option<Self> {
+        if let Command::RunMatrix(arguments) = command { Some(arguments) } else { None }
+    }
+
+    fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
+    }
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let of_folders = [&mut self.selection.folder.scenarios, &mut self.source.folder.recipes];
+        of_folders.into_iter().chain(&mut self.history).chain(&mut self.kernels.files).collect()
+    }
+}
+
+/// The same of a `run-matrix` command. A baseline that was a path stays one.
+fn recorded_with_baseline(run: &RunRecord) -> Result<RunMatrix, Failure> {
+    let mut arguments: RunMatrix = recorded(run)?;
     if let (Some(run), Some(working_folder)) = (&mut arguments.baseline, &run.working_folder) {
         // Otherwise it is a name in the folder of runs.
         let there = working_folder.join(&run);
@@ -99,7 +134,7 @@ fn recorded(run: &RunRecord) -> Result<RunMatrix, Failure> {
 }
 
 /// Resolves relative paths against the folder in which the run began.
-pub fn make_absolute<'a>(
+fn make_absolute<'a>(
     paths: impl IntoIterator<Item = &'a mut PathBuf>,
     run: &RunRecord,
 ) -> Result<(), Failure> {
@@ -139,8 +174,8 @@ mod tests {
             "interrupted": true, "arguments": words(begun), "machine": Machine::this(), "emulators": [], "profile": null,
             "cells": 0, "verdicts": Tally::default(), "working_folder": "/", "resumed": before.iter().map(resumption).collect::<Vec<_>>(),
         });
-        let mut arguments = recorded(&serde_json::from_value(record).unwrap()).unwrap();
-        arguments.pace.update(parsed(&words(now)).unwrap().pace);
+        let mut arguments: RunMatrix = recorded(&serde_json::from_value(record).unwrap()).unwrap();
+        arguments.pace.update(parsed::<RunMatrix>(&words(now)).unwrap().pace);
         (arguments.pace.jobs(), arguments.pace.timeouts.scale())
     }
 

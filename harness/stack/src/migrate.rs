@@ -131,7 +131,9 @@ impl Stack<'_> {
         let instance = Instance::Incoming { second: !from.second };
         let Fitted { machine, why_default_firmware, .. } =
             self.fitted_machine(index, instance, nonce, &on.host).await?;
-        let machine = Machine { other_qemu, ..machine };
+        let mut machine = Machine { other_qemu, ..machine };
+        // A reset after the migration boots with what this QEMU was given.
+        self.bring_programs(&mut machine, &on.host).await?;
         let cpus = self.machines.requested(from).map(|running| running.machine.hardware.cpus);
         if cpus.is_some_and(|cpus| cpus != machine.hardware.cpus) {
             return Err(

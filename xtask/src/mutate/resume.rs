@@ -1,14 +1,15 @@
 //! `mutate --resume`: resumes an interrupted or killed run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use nestmatrix::records::{CutOff, RunRecord};
+use nestmatrix::records::CutOff;
 
 use super::{Mutate, mutants_run, start};
-use crate::cli::Command;
+use crate::cli::{Command, Pace};
 use crate::exit::Failure;
-use crate::{input, resume};
+use crate::input;
+use crate::resume::{self, Resumable};
 
 /// An interrupted run. While it is open, no other process can resume it.
 pub(super) struct InterruptedRun {
@@ -23,7 +24,7 @@ pub(super) fn run(arguments: &Mutate, run: &Path) -> Result<ExitCode, Failure> {
     let folder =
         input::run(run, &in_results).map_err(|why| Failure::bad_input(miette::miette!("--resume: {why}")))?;
     let cells = resume::open(&folder)?;
-    let mut original = recorded(cells.record())?;
+    let mut original = resume::recorded::<Mutate>(cells.record())?;
     original.results.results = folder.parent().map(Path::to_owned);
     original.format = arguments.format;
     original.record |= arguments.record;
@@ -32,20 +33,18 @@ pub(super) fn run(arguments: &Mutate, run: &Path) -> Result<ExitCode, Failure> {
     start(&original, Some(InterruptedRun { cells, mutants }))
 }
 
-/// The arguments of a run, with the pace of its last resumption.
-fn recorded(run: &RunRecord) -> Result<Mutate, Failure> {
-    let mut arguments = parsed(&run.arguments)?;
-    for resumed in &run.resumed {
-        arguments.pace.update(parsed(&resumed.arguments)?.pace);
-    }
-    let paths = [&mut arguments.selection.folder.scenarios, &mut arguments.source.folder.recipes];
-    resume::make_absolute(paths, run)?;
-    Ok(arguments)
-}
+impl Resumable for Mutate {
+    const NAME: &'static str = "mutate";
 
-fn parsed(arguments: &[String]) -> Result<Mutate, Failure> {
-    match resume::command(arguments)? {
-        Command::Mutate(arguments) => Ok(arguments),
-        _ => Err(Failure::bad_input(miette::miette!("--resume: mutate did not make this run"))),
+    fn of(command: Command) -> Option<Self> {
+        if let Command::Mutate(arguments) = command { Some(arguments) } else { None }
+    }
+
+    fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
+    }
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        vec![&mut self.selection.folder.scenarios, &mut self.source.folder.recipes]
     }
 }

@@ -103,7 +103,7 @@ impl Stack<'_> {
         let backend = json!({"driver": "raw", "node-name": BACKEND, "file": of_file});
         self.during(level, async { Ok(qemu.call("blockdev-add", backend).await?) }).await?;
         self.plug(level, &qemu, "virtio-blk", json!({"drive": BACKEND, "serial": SERIAL})).await?;
-        let disk = self.until_kernel_sees(level, "disk", FIND_DISK, |said| !said.is_empty()).await?;
+        let disk = self.until_kernel_sees(level, "disk", FIND_DISK, true, |said| !said.is_empty()).await?;
         let used = self.run(level, &format!("d={disk}; {USE_DISK}")).await?;
         let said = text_of(&used);
         let mut hashes = said.lines().map(first_word);
@@ -141,7 +141,7 @@ impl Stack<'_> {
         }
         self.plug(level, &qemu, "virtio-net", card).await?;
         let is_on = |said: &str| said.split_whitespace().nth(1) == Some("1");
-        let seen = self.until_kernel_sees(level, "network card", FIND_CARD, is_on).await?;
+        let seen = self.until_kernel_sees(level, "network card", FIND_CARD, true, is_on).await?;
         self.unplug(level, &qemu, "network card", FIND_CARD).await?;
         self.during(level, async { Ok(qemu.call("netdev_del", json!({"id": BACKEND})).await?) }).await?;
         let name = first_word(&seen);
@@ -174,12 +174,14 @@ impl Stack<'_> {
         Ok(())
     }
 
-    /// Runs a script until what it prints is what it should be; returns that, without the last line end.
+    /// Runs a script until what it prints is what it should be after the device was plugged in or removed; returns that, without the
+    /// last line end.
     async fn until_kernel_sees(
         &mut self,
         level: LevelNumber,
         device: &str,
         script: &str,
+        plugged: bool,
         should: impl Fn(&str) -> bool,
     ) -> Result<String, Stop> {
         let patience = self.limits.of(level).silence;
@@ -190,7 +192,7 @@ impl Stack<'_> {
                 return Ok(said);
             }
             if clock.elapsed(&self.watch) >= patience {
-                return Err(self.wrong_device(level, device, true));
+                return Err(self.wrong_device(level, device, plugged));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -214,10 +216,7 @@ impl Stack<'_> {
             }
             tokio::time::sleep(POLL).await;
         }
-        match text_of(&self.run(level, script).await?).trim() {
-            "" => Ok(()),
-            _ => Err(self.wrong_device(level, device, false)),
-        }
+        self.until_kernel_sees(level, device, script, false, str::is_empty).await.map(drop)
     }
 
     /// The stop of a level whose kernel does not see a device that was plugged in, or still has one that was removed.

@@ -148,7 +148,8 @@ impl Stack<'_> {
         let nonce = self.ledger.measurements.nonce.clone();
         let Fitted { machine, why_default_firmware, .. } =
             self.fitted_machine(index, instance, nonce, &on.host).await?;
-        let machine = Machine { incoming: false, ..machine };
+        let mut machine = Machine { incoming: false, ..machine };
+        self.bring_programs(&mut machine, &on.host).await?;
         self.ledger.given(&machine);
         self.machines.request(Requested { machine: machine.clone(), why_default_firmware });
         self.watch.expect_nothing(level);
