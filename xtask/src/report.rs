@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use nestmatrix::document_errata::DocumentErrata;
 use nestmatrix::records::{Overview, PastRun};
-use nestmatrix::report;
+use nestmatrix::report::{self, Origin};
 use nestmatrix::scenario::{CellName, Matrix};
 
 use crate::cli::{Results, ScenariosFolder};
@@ -28,6 +28,9 @@ pub struct Report {
     /// With `html`, the default is report.html in the run's folder, or in the current folder for several runs.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// The name of the system that submits the results to KCIDB [default: nestmatrix]
+    #[arg(long, value_name = "NAME")]
+    pub origin: Option<Origin>,
     /// Show only this document's errata, by its id
     #[arg(long, value_name = "ID")]
     pub document: Option<String>,
@@ -50,6 +53,8 @@ pub enum ReportFormat {
     Junit,
     /// One JSON object
     Json,
+    /// JSON for KCIDB, the database of kernel test results, by its schema 5.3
+    Kcidb,
     /// A single page that needs no other file and no network
     Html,
     /// Plain text for the authors of each document: false claims and contradictions
@@ -70,12 +75,19 @@ pub fn run(arguments: &Report) -> Result<ExitCode, Failure> {
             "--document and --with-history require --format errata"
         )));
     }
+    if arguments.format != ReportFormat::Kcidb && arguments.origin.is_some() {
+        return Err(Failure::bad_input(miette::miette!("--origin requires --format kcidb")));
+    }
     let overview = Overview::new(runs.clone(), &matrix);
     let text = match arguments.format {
         ReportFormat::Markdown => report::markdown(&overview, &matrix),
         ReportFormat::Tap => report::tap(&overview),
         ReportFormat::Junit => report::junit_of(&overview).map_err(Failure::error)?,
         ReportFormat::Json => report::json(&overview).map_err(Failure::error)?,
+        ReportFormat::Kcidb => {
+            let origin = arguments.origin.clone().unwrap_or_default();
+            report::kcidb(&overview, &origin).map_err(Failure::error)?
+        }
         ReportFormat::Html => report::html(&overview, &matrix),
         ReportFormat::Errata => return errata(arguments, &runs, &matrix, &in_results),
     };

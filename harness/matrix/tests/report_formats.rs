@@ -8,7 +8,7 @@ use nestmatrix::records::{
     CellMutation, CellRecord, MergedRun, MutantOutcome, MutantResult, Original, Overview, PastRun, Purpose,
     Rule, VerdictWord,
 };
-use nestmatrix::report::{Style, html, json, junit_of, markdown, matrix as matrix_after, tap};
+use nestmatrix::report::{Origin, Style, html, json, junit_of, kcidb, markdown, matrix as matrix_after, tap};
 use nestmatrix::scenario::Matrix;
 use nestmatrix_model::Fidelity;
 use report_fixtures::{
@@ -112,6 +112,67 @@ fn every_format_says_what_a_level_from_a_disk_booted() {
 #[test]
 fn a_run_as_tap() {
     insta::assert_snapshot!(tap(&all_verdicts()));
+}
+
+#[test]
+fn a_run_for_kcidb() {
+    insta::assert_snapshot!(kcidb(&all_verdicts(), &Origin::default()).unwrap());
+}
+
+#[rstest]
+#[case::pass(record("limits", CELL, VerdictWord::Pass, 9.0), "PASS", &[])]
+#[case::fail(stopped(record("limits", CELL, VerdictWord::Fail, 9.0), "l1-boot", "panic"), "FAIL", &[])]
+#[case::error(stopped(record("limits", CELL, VerdictWord::Error, 9.0), "l1-boot", "full"), "MISS", &[])]
+#[case::xfail(limited(record("limits", CELL, VerdictWord::Xfail, 9.0), "l1-boot", "hangs"), "PASS", &[])]
+#[case::news(limited(record("limits", CELL, VerdictWord::Xpass, 9.0), "l1-boot", "hangs"), "FAIL", &[])]
+#[case::known(
+    known_stale(limited(record("limits", CELL, VerdictWord::Xpass, 9.0), "l1-boot", "hangs"), "fixed"),
+    "PASS",
+    &[(false, true)]
+)]
+#[case::known_wrong(turned()[0].clone(), "FAIL", &[(true, true)])]
+#[case::known_wrong_no_longer(turned()[1].clone(), "PASS", &[(true, false)])]
+#[case::came_back(turned()[2].clone(), "FAIL", &[(true, true)])]
+#[case::skip(skipped("limits", CELL, "no image"), "SKIP", &[])]
+fn a_verdict_is_a_status_of_kcidb_and_what_is_known_an_incident(
+    #[case] cell: CellRecord,
+    #[case] status: &str,
+    // Whether the kernel is at fault, and whether it was seen.
+    #[case] incidents: &[(bool, bool)],
+) {
+    let overview = overview(vec![run(21, vec![cell])]);
+    let value: Value = serde_json::from_str(&kcidb(&overview, &"lab_1".parse().unwrap()).unwrap()).unwrap();
+    let test = &value["tests"][0];
+    assert_eq!(test["status"], status);
+    assert!(test["id"].as_str().unwrap().starts_with("lab_1:2025-11-21T22-39-41Z/rhel-preview/"), "{test}");
+    let list = |name: &str| value[name].as_array().unwrap().clone();
+    let seen = list("incidents").into_iter().map(|incident| {
+        assert_eq!(incident["test_id"], test["id"]);
+        let issue = list("issues").into_iter().find(|issue| issue["id"] == incident["issue_id"]).unwrap();
+        (issue["culprit"]["code"].as_bool().unwrap(), incident["present"].as_bool().unwrap())
+    });
+    assert_eq!(seen.collect::<Vec<_>>(), incidents);
+    let build = list("builds").into_iter().find(|build| build["id"] == test["build_id"]).unwrap();
+    assert!(list("checkouts").iter().any(|checkout| checkout["id"] == build["checkout_id"]), "{value:#}");
+}
+
+#[test]
+fn the_ids_of_other_systems_are_properties() {
+    let ids = [("polarion-testcase-id".to_owned(), "NEST-7".to_owned())].into();
+    let cell = CellRecord { ids, ..record("limits", CELL, VerdictWord::Pass, 9.0) };
+    let overview = overview(vec![run(21, vec![cell])]);
+    let property = "<property name=\"polarion-testcase-id\" value=\"NEST-7\"/>";
+    assert!(junit_of(&overview).unwrap().contains(property));
+    let value: Value = serde_json::from_str(&kcidb(&overview, &Origin::default()).unwrap()).unwrap();
+    assert_eq!(value["tests"][0]["misc"]["ids"]["polarion-testcase-id"], "NEST-7");
+}
+
+#[rstest]
+#[case("")]
+#[case("Lab")]
+#[case("a:b")]
+fn an_origin_is_one_that_kcidb_takes(#[case] text: &str) {
+    assert!(text.parse::<Origin>().is_err());
 }
 
 #[test]

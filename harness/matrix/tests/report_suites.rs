@@ -6,7 +6,7 @@ mod report_fixtures;
 use std::path::Path;
 
 use nestmatrix::records::{CellRecord, Overview, PastRun, VerdictWord};
-use nestmatrix::report::{Style, cell_line, html, junit, tap};
+use nestmatrix::report::{Origin, Style, cell_line, html, junit, kcidb, tap};
 use nestmatrix_model::{CaseOutcome, LevelNumber};
 use nestmatrix_stack::{Case, StepRecord, SuiteRecord};
 use report_fixtures::{cells, outcome, past_run, record, stopped};
@@ -83,6 +83,35 @@ fn the_cases_of_a_cell_are_a_subtest_before_its_test_point() {
         ]
     );
     assert!(lines[9].starts_with("not ok 1 - "), "{lines:#?}");
+}
+
+#[test]
+fn each_case_is_a_test_of_kcidb() {
+    let text = kcidb(&overview(), &Origin::default()).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let tests = value["tests"].as_array().unwrap();
+    let paths = tests.iter().map(|test| test["path"].as_str().unwrap().rsplit('.').next().unwrap());
+    let statuses = tests.iter().map(|test| test["status"].as_str().unwrap());
+    let seen: Vec<(&str, &str)> = paths.zip(statuses).collect();
+    let hostile = "x___TODO___script__b__ok_1_";
+    let cases = [
+        ("svm__a", "FAIL"),
+        (hostile, "ERROR"),
+        ("svm__b", "PASS"),
+        ("svm__c", "FAIL"),
+        ("svm__d", "SKIP"),
+        ("svm__e", "PASS"),
+    ];
+    assert_eq!(seen[1..], cases);
+    let incidents = value["incidents"].as_array().unwrap();
+    let known: Vec<(&str, bool)> = incidents
+        .iter()
+        .map(|incident| {
+            let test = incident["test_id"].as_str().unwrap();
+            (test.rsplit('/').next().unwrap(), incident["present"].as_bool().unwrap())
+        })
+        .collect();
+    assert_eq!(known, [("svm: b", false), ("svm: c", true)]);
 }
 
 #[test]

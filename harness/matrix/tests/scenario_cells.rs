@@ -40,6 +40,7 @@ document = "limits"
 claims = ["deeper"]
 tier = "untested"
 note = "a note"
+ids = { polarion-testcase-id = "NEST-7" }
 
 [axes]
 architecture = ["intel", "ibm-z"]

@@ -127,6 +127,7 @@ fn with_probe(cell: &Cell, level: LevelNumber) -> Cell {
         steps: vec![probes, ends],
         faults: Vec::new(),
         expectation: Expectation::WORKS,
+        ids: [].into(),
         known_flaky: Vec::new(),
         ..cell.clone()
     }

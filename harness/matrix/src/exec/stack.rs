@@ -94,6 +94,7 @@ fn without_steps(cell: &Cell) -> Cell {
         steps: Vec::new(),
         faults: Vec::new(),
         expectation: Expectation::WORKS,
+        ids: [].into(),
         known_flaky: Vec::new(),
         ..cell.clone()
     }

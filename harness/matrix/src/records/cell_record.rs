@@ -165,6 +165,9 @@ pub struct CellRecord {
     /// The tier of each of its claims, as the documents put it. Empty in runs of earlier versions.
     #[serde(default)]
     pub tiers: BTreeMap<String, Tier>,
+    /// What other systems call its scenario, by the names of the properties that they read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ids: BTreeMap<String, String>,
     /// Identifies everything that it asked for; absent in runs of earlier versions.
     #[serde(default)]
     pub fingerprint: Option<Fingerprint>,
@@ -258,6 +261,7 @@ impl CellRecord {
             metal: None,
             tier: cell.tier,
             tiers: cell.tiers.clone(),
+            ids: cell.ids.clone(),
             fingerprint: Some(Fingerprint::of(cell)),
             cpu_model: cell.cpu_model.clone(),
             expectation: cell.expectation.clone(),

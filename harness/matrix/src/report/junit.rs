@@ -112,6 +112,7 @@ fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
     property("architecture", Some(cell.architecture.to_string()));
     property("metal", cell.metal.map(|metal| metal.to_string()));
     property("tier", Some(tiers([cell])));
+    cell.ids.iter().for_each(|(name, id)| property(name, Some(id.clone())));
     property("attempts", attempts(cell));
     property("run", cell.run.clone());
     for level in &cell.levels {

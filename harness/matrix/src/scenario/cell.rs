@@ -157,6 +157,9 @@ pub struct Cell {
     /// The tier of each of its claims. Absent in the records of earlier versions.
     #[serde(default)]
     pub tiers: BTreeMap<String, Tier>,
+    /// What other systems call its scenario, by the names of the properties that they read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ids: BTreeMap<String, String>,
     /// The architecture of all its levels.
     pub architecture: Architecture,
     /// Its levels, outermost first: L0, L1 and perhaps L2 and L3.

@@ -22,6 +22,7 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         claims: each_once([&scenario.claims, &architecture.claims, &stack.claims]),
         tier: scenario.tier,
         tiers: BTreeMap::new(),
+        ids: scenario.ids.clone(),
         architecture: architecture.value,
         levels: stack.levels.clone(),
         deny_stand_ins: scenario.deny_stand_ins.clone(),

@@ -35,6 +35,8 @@ pub struct Scenario {
     pub tier: Tier,
     /// What a reader of its results should know, such as a deviation from the document.
     pub note: Option<String>,
+    /// What other systems call it, by the names of the properties that they read: `polarion-testcase-id`.
+    pub ids: BTreeMap<String, String>,
     /// Why its cells can't use a stand-in, if so.
     pub deny_stand_ins: Option<String>,
     /// Why no machine can run its cells, whatever images there are, if so.
@@ -68,6 +70,7 @@ impl Scenario {
         "claims",
         "tier",
         "note",
+        "ids",
         "deny-stand-ins",
         "no-machine",
         "clock",
@@ -92,6 +95,8 @@ impl Scenario {
         let claims = claims.map(|claims| read_claims(&claims)).unwrap_or_default();
         let tier = root.string("tier").and_then(|text| text.parse(Tier::parse));
         let note = root.optional_prose("note");
+        let ids = root.optional_string_map("ids").unwrap_or_default().into_iter();
+        let ids = ids.map(|(name, id)| (name.as_str().to_owned(), id.as_str().to_owned())).collect();
         let deny_stand_ins = root.optional_prose("deny-stand-ins");
         let no_machine = root.optional_prose("no-machine");
         let clock = root.optional_string("clock").map(|text| text.parse(Clock::parse));
@@ -151,6 +156,7 @@ impl Scenario {
             claims,
             tier: tier?,
             note,
+            ids,
             deny_stand_ins,
             no_machine,
             clock: clock.map_or(Some(Clock::default()), |clock| clock)?,

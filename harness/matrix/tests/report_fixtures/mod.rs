@@ -122,6 +122,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         metal: Some(Metal::Emulated),
         tier: Tier::TechnologyPreview,
         tiers: [("preview".to_owned(), Tier::TechnologyPreview)].into(),
+        ids: [].into(),
         fingerprint: None,
         cpu_model: None,
         expectation: Expectation::WORKS,
