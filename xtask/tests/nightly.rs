@@ -26,9 +26,16 @@ fn script(place: &Place, name: &str, environment: &[(&str, &str)], arguments: &[
 }
 
 fn merge(place: &Place, results: &Path, merged: &str, baseline: &str) -> Output {
-    let [results, merged, baseline] = [results, &place.path().join(merged), &place.path().join(baseline)]
-        .map(|path| path.to_str().unwrap().to_owned());
-    let environment = [("RESULTS", results.as_str()), ("MERGED", &merged), ("BASELINE", &baseline)];
+    // Each night begins with nothing but the baseline and the history.
+    let paths = [results, &place.path().join(merged).join("merged"), &place.path().join(baseline)];
+    let [results, merged, baseline] = paths.map(|path| path.to_str().unwrap().to_owned());
+    let history = place.path().join("history");
+    let environment = [
+        ("RESULTS", results.as_str()),
+        ("MERGED", &merged),
+        ("BASELINE", &baseline),
+        ("HISTORY", history.to_str().unwrap()),
+    ];
     script(place, "nightly-merge", &environment, &[])
 }
 
@@ -57,9 +64,9 @@ fn a_night_is_planned_run_and_merged_and_fails_on_what_was_better_the_night_befo
     let first = merge(&place, &results, "first", "baseline");
     assert!(first.status.success(), "{first:#?}");
     let merged: Value =
-        serde_json::from_slice(&fs::read(place.path().join("first/run.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(place.path().join("first/merged/run.json")).unwrap()).unwrap();
     assert_eq!((&merged["verdicts"]["xfail"], &merged["cells"]), (&2.into(), &2.into()), "{merged:#}");
-    let junit = fs::read_to_string(place.path().join("first/junit.xml")).unwrap();
+    let junit = fs::read_to_string(place.path().join("first/merged/junit.xml")).unwrap();
     assert!(junit.contains(r#"<property name="verdict" value="xfail"/>"#), "{junit}");
 
     // The next night has the same results, and the night after it has a worse one.
@@ -73,6 +80,11 @@ fn a_night_is_planned_run_and_merged_and_fails_on_what_was_better_the_night_befo
     assert_eq!(third.status.code(), Some(1), "{third:#?}");
     let said = String::from_utf8_lossy(&third.stdout);
     assert!(said.contains("regressions") && said.contains("rhel-8-nesting-off/amd/"), "{said}");
+    // The history has the first night too, although nothing else of it is left.
+    let history = fs::read_to_string(place.path().join("third/merged/history.txt")).unwrap();
+    for word in ["rhel-8-nesting-off/amd/", "xfail", "fail", "later-"] {
+        assert!(history.contains(word), "{word}: {history}");
+    }
     // A bad night does not become the baseline: the same results stay bad, however often they are merged.
     let fourth = merge(&place, &worse, "fourth", "baseline");
     assert_eq!(fourth.status.code(), Some(1), "{fourth:#?}");

@@ -45,8 +45,8 @@ async fn a_silent_l2_runs_out_of_time_and_its_last_line_is_reported() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_level_that_does_nothing_is_given_up_long_before_one_that_is_busy() {
     // It takes two polls of its CPU time to see that it is busy. The line puts both before the end of its silence.
-    let acts = [Act::Wait(200), Act::Say("working".into())];
-    let fake = || Fake::new().silent_for_at_most(Duration::from_millis(600)).boots(2, acts.clone());
+    let acts = [Act::Wait(500), Act::Say("working".into())];
+    let fake = || Fake::new().silent_for_at_most(Duration::from_millis(1500)).boots(2, acts.clone());
     let timed = async |fake: Fake| {
         let began = Instant::now();
         (fake.boot().await, began.elapsed())
