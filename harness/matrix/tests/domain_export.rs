@@ -155,7 +155,7 @@ fn levels_of_all_cells_are_the_same_after_a_round_trip() {
     "cpu = { mode = \"host-passthrough\", disable = [\"mpx\"], set = { hv-spinlocks = \"0x1fff\", pmu = \"off\" } }"
 )]
 #[case::devices(
-    "devices = [\"viommu\", \"virtio-net\", \"virtio-rng\", \"virtio-balloon\", \"watchdog\", \"nvme\"]"
+    "devices = [\"viommu\", \"virtio-net\", \"virtio-rng\", \"virtio-balloon\", \"watchdog\", \"nvme\", \"virtio-net-sink\"]"
 )]
 #[case::network("network = \"restricted\"")]
 #[case::machine(

@@ -105,6 +105,7 @@ fn measurements_that_can_not_be() {
         "measure = \"exit\"\nagainst = [\"l1\"]\nrepeat = 3",
         "measure = \"vmexit\"\nagainst = [\"l1\"]",
         "measure = \"disk\"\nagainst = [\"l1\"]",
+        "measure = \"network\"\nagainst = [\"l1\"]",
         "run = \"true\"\ntimes = 6",
         "measure = \"exit\"\nagainst = [\"l1\"]\nexpect = { of = \"l0\", at-least-percent = 5, reference = \"r\" }",
         "measure = \"exit\"\nagainst = [\"l1\"]\nexpect = { of = \"l1\", reference = \"r\" }",

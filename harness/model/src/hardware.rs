@@ -58,12 +58,21 @@ pub enum Device {
     Watchdog,
     /// An NVMe drive, on which there is nothing.
     Nvme,
+    /// A network card on a network whose other side counts the bytes that it gets.
+    VirtioNetSink,
 }
 
 impl Word for Device {
     const WHAT: &'static str = "device";
-    const ALL: &'static [Self] =
-        &[Self::Viommu, Self::VirtioNet, Self::VirtioRng, Self::VirtioBalloon, Self::Watchdog, Self::Nvme];
+    const ALL: &'static [Self] = &[
+        Self::Viommu,
+        Self::VirtioNet,
+        Self::VirtioRng,
+        Self::VirtioBalloon,
+        Self::Watchdog,
+        Self::Nvme,
+        Self::VirtioNetSink,
+    ];
 
     fn word(self) -> &'static str {
         match self {
@@ -73,6 +82,7 @@ impl Word for Device {
             Self::VirtioBalloon => "virtio-balloon",
             Self::Watchdog => "watchdog",
             Self::Nvme => "nvme",
+            Self::VirtioNetSink => "virtio-net-sink",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::figure_place::FigurePlace;
 use crate::level::LevelNumber;
 use crate::suite::SuiteKind;
 use crate::word::Word;
@@ -66,13 +67,25 @@ pub enum Benchmark {
     Exit,
     /// Reads of a disk.
     Disk,
+    /// Bytes to the other side of a network card.
+    Network,
+    /// Questions to the other side of a network card that are answered.
+    NetworkRoundTrip,
     /// Exits of a guest of the level, which is a test of the user's suite.
     Vmexit,
 }
 
 impl Word for Benchmark {
     const WHAT: &'static str = "benchmark";
-    const ALL: &'static [Self] = &[Self::SystemCall, Self::PageFault, Self::Exit, Self::Disk, Self::Vmexit];
+    const ALL: &'static [Self] = &[
+        Self::SystemCall,
+        Self::PageFault,
+        Self::Exit,
+        Self::Disk,
+        Self::Network,
+        Self::NetworkRoundTrip,
+        Self::Vmexit,
+    ];
 
     fn word(self) -> &'static str {
         match self {
@@ -80,6 +93,8 @@ impl Word for Benchmark {
             Self::PageFault => "page-fault",
             Self::Exit => "exit",
             Self::Disk => "disk",
+            Self::Network => "network",
+            Self::NetworkRoundTrip => "network-round-trip",
             Self::Vmexit => "vmexit",
         }
     }
@@ -134,7 +149,10 @@ pub enum BenchmarkTool {
         version: &'static str,
         /// What makes the level ready for it, if anything.
         prepare: Option<&'static str>,
-        /// The command, which runs for about a second.
+        /// What makes the level around ready for it, if anything. It is not run on this machine.
+        prepare_around: Option<&'static str>,
+        /// The command, which runs for about a second. If its figure is a rate, it may call `now`, which sets `now` to the nanoseconds of
+        /// the level's clock.
         command: &'static str,
         /// Where the figure is in its output.
         figure: FigurePlace,
@@ -152,27 +170,6 @@ pub enum BenchmarkTool {
     },
 }
 
-/// Where the figure is in the output of a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FigurePlace {
-    /// In the line that has this word: the number at this place after the word, from 0. At least `of` numbers follow the word.
-    AfterWord {
-        /// The word.
-        word: &'static str,
-        /// The place.
-        place: usize,
-        /// How many numbers follow at least.
-        of: usize,
-    },
-    /// In a line of at least `of` numbers and nothing else: the one at this place, from 0.
-    InNumbers {
-        /// The place.
-        place: usize,
-        /// How many numbers there are at least.
-        of: usize,
-    },
-}
-
 /// In a line of stress-ng's metrics, the name of the stressor is followed by operations, real, user and system time, and operations a
 /// second by the real time and by the CPU time.
 const fn stress_ng(stressor: &'static str) -> FigurePlace {
@@ -181,6 +178,22 @@ const fn stress_ng(stressor: &'static str) -> FigurePlace {
 
 const STRESS_NG: &str = "stress-ng";
 const STRESS_NG_VERSION: &str = "stress-ng --version";
+
+const BUSYBOX: &str = "busybox";
+/// Gives the card of `virtio-net-sink`, which has this address, an address in its network. The kernel finds the card in the background.
+const SINK_CARD: &str = r#"modprobe virtio_pci 2>/dev/null; modprobe virtio_net 2>/dev/null
+for i in 1 2 3 4 5 6 7 8 9; do
+  for a in /sys/class/net/*/address; do
+    m=; read -r m <"$a"; [ "$m" = 52:54:00:6e:65:74 ] || continue
+    c=${a%/address}; busybox ifconfig "${c##*/}" 10.0.9.15 netmask 255.255.255.0 up && break 2
+  done; sleep 1
+done"#;
+/// QEMU talks to the process that counts through the loopback device, which no init switches on.
+const LOOPBACK: &str = "busybox ifconfig lo 127.0.0.1 up";
+/// Sends for a second, and prints the kilobytes that arrived and the time until the other side said how many.
+const SEND: &str = r#"{ now; start=$now
+got=$(busybox timeout 1 busybox dd if=/dev/zero bs=64k 2>/dev/null | busybox nc 10.0.9.100 9 2>&1)
+now; [ "$got" -gt 0 ] && echo rate $((got / 1000)) $((now - start)) || { echo "$got"; false; }; }"#;
 
 impl Benchmark {
     /// The entry of the table of benchmarks.
@@ -194,6 +207,7 @@ impl Benchmark {
                     name: STRESS_NG,
                     version: STRESS_NG_VERSION,
                     prepare: None,
+                    prepare_around: None,
                     command: "stress-ng --null 1 --timeout 1 --metrics-brief",
                     figure: stress_ng("null"),
                 },
@@ -207,6 +221,7 @@ impl Benchmark {
                     name: STRESS_NG,
                     version: STRESS_NG_VERSION,
                     prepare: None,
+                    prepare_around: None,
                     command: "stress-ng --fault 1 --timeout 1 --metrics-brief",
                     figure: stress_ng("fault"),
                 },
@@ -230,11 +245,42 @@ impl Benchmark {
                     prepare: Some(
                         "modprobe nvme; for i in 1 2 3 4 5 6 7 8 9; do [ -b /dev/nvme0n1 ] && break; sleep 1; done",
                     ),
+                    prepare_around: None,
                     command: "ioping -D -B -q -i 0 -w 1 /dev/nvme0n1",
                     // The number of requests, the time that they took, requests a second, and so on (ioping(1), "Raw statistics").
                     figure: FigurePlace::InNumbers { place: 2, of: 8 },
                 },
                 device: Some(crate::Device::Nvme),
+            },
+            Self::Network => BenchmarkInfo {
+                title: "bytes to the other side of a network card",
+                unit: "kB/s",
+                better: Better::Higher,
+                tool: BenchmarkTool::Program {
+                    name: BUSYBOX,
+                    version: BUSYBOX,
+                    prepare: Some(SINK_CARD),
+                    prepare_around: Some(LOOPBACK),
+                    command: SEND,
+                    figure: FigurePlace::Rate,
+                },
+                device: Some(crate::Device::VirtioNetSink),
+            },
+            Self::NetworkRoundTrip => BenchmarkInfo {
+                title: "round trips to the other side of a network card",
+                unit: "round trips/s",
+                better: Better::Higher,
+                tool: BenchmarkTool::Program {
+                    name: BUSYBOX,
+                    version: BUSYBOX,
+                    prepare: Some(SINK_CARD),
+                    prepare_around: None,
+                    // A new packet as soon as the last one is answered. QEMU answers itself.
+                    command: "busybox ping -A -q -w 1 10.0.9.2",
+                    // `1234 packets transmitted, 1233 packets received, 0% packet loss`
+                    figure: FigurePlace::AfterWord { word: "transmitted,", place: 0, of: 1 },
+                },
+                device: Some(crate::Device::VirtioNetSink),
             },
             Self::Vmexit => BenchmarkInfo {
                 title: "exits of a guest (CPUID)",
@@ -264,74 +310,9 @@ impl Benchmark {
     }
 }
 
-impl FigurePlace {
-    /// The figure in this output, if it is there once.
-    pub fn figure_in(self, output: &str) -> Option<f64> {
-        let numbers = |words: &[&str]| -> Option<Vec<f64>> {
-            words.iter().map(|word| word.parse::<f64>().ok().filter(|number| number.is_finite())).collect()
-        };
-        let of_line = |line: &str| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let (words, place, of) = match self {
-                Self::AfterWord { word, place, of } => {
-                    let at = words.iter().position(|one| *one == word)?;
-                    (words.get(at + 1..at + 1 + of)?.to_vec(), place, of)
-                }
-                Self::InNumbers { place, of } => (words, place, of),
-            };
-            let numbers = numbers(&words).filter(|numbers| numbers.len() >= of)?;
-            numbers.get(place).copied()
-        };
-        let mut figures = output.lines().filter_map(of_line);
-        let figure = figures.next()?;
-        figures.next().is_none().then_some(figure)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
-
-    const OF_0_15: &str = "\
-stress-ng: info:  [1] dispatching hogs: 1 null
-stress-ng: metrc: [1] stressor       bogo ops real time  usr time  sys time   bogo ops/s     bogo ops/s
-stress-ng: metrc: [1]                           (secs)    (secs)    (secs)   (real time) (usr+sys time)
-stress-ng: metrc: [1] null              20000      0.30      0.02      0.09     66765.16      177973.94
-stress-ng: metrc: [1] miscellaneous metrics:
-stress-ng: metrc: [1] null               6465.92 MB per sec /dev/null write rate (geometic mean of 1 instances)
-stress-ng: info:  [1] successful run completed in 0.31s";
-
-    fn figure(benchmark: Benchmark, output: &str) -> Option<f64> {
-        let BenchmarkTool::Program { figure, .. } = benchmark.info().tool else { panic!("{benchmark}") };
-        figure.figure_in(output)
-    }
-
-    #[rstest]
-    #[case(OF_0_15, Some(66765.16))]
-    // Versions 0.12 and before.
-    #[case("stress-ng: info:  [9] null  100  1.00  0.1  0.9  100.00  101.00", Some(100.0))]
-    #[case("stress-ng: metrc: [1] null  20000  0.30  0.02", None)]
-    #[case("stress-ng: metrc: [1] null  20000  0.30  0.02  0.09  nan  1.0", None)]
-    #[case("", None)]
-    fn the_figure_of_stress_ng_is_found(#[case] output: &str, #[case] expected: Option<f64>) {
-        assert_eq!(figure(Benchmark::SystemCall, output), expected);
-    }
-
-    #[test]
-    fn two_figures_are_none() {
-        let line = "null 1 1 1 1 50 1\n";
-        assert_eq!(figure(Benchmark::SystemCall, line), Some(50.0));
-        assert_eq!(figure(Benchmark::SystemCall, &line.repeat(2)), None);
-    }
-
-    #[test]
-    fn the_figure_of_ioping_is_found() {
-        let output = "841934 638293688 1319039 5402782025 245 758 18011672 51550 841935 1010723069\n";
-        assert_eq!(figure(Benchmark::Disk, output), Some(1_319_039.0));
-        assert_eq!(figure(Benchmark::Disk, "ioping: failed to open"), None);
-    }
 
     #[test]
     fn a_measure_has_the_words_of_a_scenario() {

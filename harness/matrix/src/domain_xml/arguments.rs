@@ -2,6 +2,8 @@
 
 use nestmatrix_model::{CpuMode, Device, Network, Viommu};
 
+use nestmatrix_vmm::qemu::SINK;
+
 use super::cpu::keep;
 use super::finding::Weight;
 use super::level::{LevelDraft, NOT_A_WORD};
@@ -212,6 +214,10 @@ fn read_device(
     let kind = words.next().unwrap_or_default();
     let Some((_, device)) = DEVICES.iter().find(|(name, _)| *name == kind) else { return false };
     let network = words.clone().find_map(|word| word.strip_prefix("netdev="));
+    if *device == Device::VirtioNet && network == Some(SINK) {
+        level.devices.insert(Device::VirtioNetSink);
+        return true;
+    }
     if *device == Device::VirtioNet && network.is_some() && network == restricted {
         level.network = Some(Network::Restricted);
         return true;
@@ -255,7 +261,7 @@ fn read_global(argument: Element<'_, '_>, text: &str, level: &mut LevelDraft) ->
 fn read_network(text: &str, level: &LevelDraft, restricted: &mut Option<String>) -> bool {
     let is_restricted = text.starts_with("user,") && text.split(',').any(|word| word == "restrict=on");
     let id = text.split(',').find_map(|word| word.strip_prefix("id="));
-    if is_restricted && level.network.is_none() {
+    if is_restricted && level.network.is_none() && id != Some(SINK) {
         *restricted = id.map(str::to_owned);
     }
     is_restricted

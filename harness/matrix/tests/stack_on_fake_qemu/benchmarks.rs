@@ -7,6 +7,10 @@ use serde_json::json;
 use crate::fake::{Booted, Fake, exit, level, prints};
 use crate::script::{Act, End};
 
+/// Text that only the scripts have that send through a network card, and that make a level ready for them.
+const SENDS: &str = "nc 10.0.9.100 9";
+const LOOPBACK: &str = "ifconfig lo 127.0.0.1 up";
+
 /// Text that only the scripts that measure have, and one that asks for the tool.
 const MEASURES: &str = "--null 1";
 const ASKS: &str = "stress-ng --version";
@@ -102,6 +106,60 @@ async fn a_level_that_dies_while_it_is_measured_is_its_own_failure() {
     let booted = fake.boots(1, acts).boot().await;
     assert_eq!(booted.observation.stop.as_ref().unwrap().symptom.kind(), SymptomKind::GuestPanicked);
     assert_eq!(judged(&booted), Judged::NotJudged);
+}
+
+/// A stack whose L1 sends 2000 kB a second, and this is what the command of its L2 prints.
+fn network(l2: End, measure: Measure) -> Fake {
+    [(1, sends(2000)), (2, l2)].into_iter().fold(
+        Fake::new().measures("l2-check", 2, measure),
+        |fake, (number, sent)| {
+            let tool = prints("BusyBox v1.35.0 (Debian 1:1.35.0-4) multi-call binary.\n");
+            fake.command(number, "modprobe virtio_net", 1, tool).command(number, SENDS, 1, sent)
+        },
+    )
+}
+
+fn sends(kilobytes: u32) -> End {
+    prints(&format!("rate {kilobytes} 1000000000\npassed 10.00 10.00\n"))
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_network_card_is_judged_on_native_metal_and_recorded_on_emulated() {
+    let measure = || measures(Benchmark::Network, &[1], Some(50));
+    for (l2, word, judgement) in [(1500, "pass", Judged::Met), (200, "fail", Judged::NotMet)] {
+        let booted = network(sends(l2), measure()).on_native_metal().boot().await;
+        assert_eq!((booted.word(), judged(&booted)), (word.into(), judgement), "{}", booted.stopped());
+    }
+    let booted = network(sends(200), measure()).boot().await;
+    assert_eq!((booted.word(), judged(&booted)), ("pass".into(), Judged::RecordedOnly));
+    let step = &booted.observation.steps[0];
+    assert_eq!(step.output, "network: L2 10 % (10-10 %) of L1; recorded only, on emulated metal");
+    let of = &step.benchmark.as_ref().unwrap().levels[&level(2)];
+    assert_eq!((of.tool.as_deref(), of.figures.as_slice()), (Some("busybox 1.35.0"), &[200.0; 6][..]));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_level_around_a_network_card_is_made_ready_if_it_is_no_machine_of_the_users() {
+    for native in [true, false] {
+        let fake = network(sends(1500), measures(Benchmark::Network, &[1], None));
+        let booted = if native { fake.on_native_metal() } else { fake }.boot().await;
+        assert_eq!(booted.word(), "pass", "{}", booted.stopped());
+        let asked = |level: u8| {
+            let path = booted.records.join(format!("L{level}.agent.jsonl"));
+            std::fs::read_to_string(path).is_ok_and(|said| said.contains(LOOPBACK))
+        };
+        assert_eq!((asked(0), asked(1)), (!native, true));
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_network_card_through_which_nothing_arrives_is_an_error() {
+    let refused = exit(1, "nc: Network is unreachable\n");
+    let fake = network(refused, measures(Benchmark::Network, &[1], Some(50)));
+    let booted = fake.on_native_metal().boot().await;
+    let said = booted.word_and_symptom();
+    assert!(said.starts_with("error: L2: step: no figure, status 1"), "{said}");
+    assert!(said.contains("nc: Network is unreachable"), "{said}");
 }
 
 #[tokio::test(flavor = "current_thread")]

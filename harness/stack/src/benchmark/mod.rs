@@ -7,7 +7,9 @@ mod script;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use nestmatrix_model::{Benchmark, BenchmarkTool, LevelNumber, Measure, Step, StepAction, Suite};
+use nestmatrix_model::{
+    Benchmark, BenchmarkTool, FigurePlace, LevelNumber, Measure, Step, StepAction, Suite,
+};
 use nestmatrix_vmm::guest::ExecOutput;
 
 pub use figures::{BenchmarkRecord, LevelFigures, Ratio};
@@ -100,9 +102,14 @@ impl Stack<'_> {
         level: LevelNumber,
         benchmark: Benchmark,
     ) -> Result<Result<Option<String>, String>, Stop> {
-        let is_this_machine = level.below().is_none() && self.request.plan.metal == Metal::Native;
+        let is_this_machine = self.is_this_machine(level);
         match benchmark.info().tool {
-            BenchmarkTool::Program { name, version, prepare, .. } => {
+            BenchmarkTool::Program { name, version, prepare, prepare_around, .. } => {
+                if let (Some(prepare), Some(around)) = (prepare_around, level.below())
+                    && !self.is_this_machine(around)
+                {
+                    self.run(around, prepare).await?;
+                }
                 let prepare = prepare.map_or(String::new(), |prepare| format!("{prepare}; "));
                 let asked = self.run(level, &format!("{prepare}{version} 2>&1")).await?;
                 let said = text_of(&asked);
@@ -130,6 +137,11 @@ impl Stack<'_> {
         }
     }
 
+    /// Whether `level` is this machine, which it is as L0 on native metal.
+    fn is_this_machine(&self, level: LevelNumber) -> bool {
+        level.below().is_none() && self.request.plan.metal == Metal::Native
+    }
+
     /// Measures a level once.
     async fn measure_once(
         &mut self,
@@ -140,14 +152,14 @@ impl Stack<'_> {
         let began = Instant::now();
         let (ended, figure) = match benchmark.info().tool {
             BenchmarkTool::Program { command, figure, .. } => {
-                let ended = self.run(level, &script::of_program(command)).await?;
+                let ended = self.run(level, &script::of_program(command, figure)).await?;
                 let read = figure.figure_in(&String::from_utf8_lossy(&ended.stdout));
                 (ended, read)
             }
             BenchmarkTool::ExitLoop => {
                 let exit_loop = self.request.plan.profile.exit_loop.unwrap_or("false");
                 let ended = self.run(level, &script::of_loop(exit_loop)).await?;
-                let read = script::rate_in(&String::from_utf8_lossy(&ended.stdout));
+                let read = FigurePlace::Rate.figure_in(&String::from_utf8_lossy(&ended.stdout));
                 (ended, read)
             }
             BenchmarkTool::Test { suite, test, figure } => {

@@ -3,8 +3,8 @@
 use nestmatrix_images::Disk;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Accelerator, Architecture, CommandChannel, CpuMode, Device, DiskBus, Launch, LevelNumber, MemoryBacking,
-    Network, NetworkCard,
+    Accelerator, Architecture, Benchmark, BenchmarkTool, CommandChannel, CpuMode, Device, DiskBus, Launch,
+    LevelNumber, MemoryBacking, Network, NetworkCard,
 };
 use nestmatrix_vmm::qemu::{Instance, Machine};
 use rstest::rstest;
@@ -313,6 +313,25 @@ fn a_restricted_network_passes_nothing_on_and_is_copied_in_both_directions() {
     }
     let without = plan.machine(0, Instance::First).arguments(&Anywhere).join(" ");
     assert!(!without.contains("netdev") && without.contains("-nodefaults"), "{without}");
+}
+
+#[test]
+fn the_network_of_a_benchmark_lets_nothing_out_and_has_the_addresses_that_the_benchmark_uses() {
+    let mut plan = plan(0..=2, Metal::Emulated);
+    plan.levels[2].settings.hardware.devices = vec![Device::VirtioNetSink];
+    let arguments = plan.machine(2, Instance::First).arguments(&Anywhere).join(" ");
+    let network = "-netdev user,id=nest-sink,restrict=on,ipv6=off,net=10.0.9.0/24,\
+                   guestfwd=tcp:10.0.9.100:9-cmd:wc -c ";
+    assert!(arguments.contains(network), "{arguments}");
+    let mac = "52:54:00:6e:65:74";
+    let card = format!("-device virtio-net-pci,id=nest-virtio-net-sink,netdev=nest-sink,romfile=,mac={mac} ");
+    assert!(arguments.contains(&card), "{arguments}");
+    for (benchmark, other_side) in
+        [(Benchmark::Network, "10.0.9.100 9"), (Benchmark::NetworkRoundTrip, "10.0.9.2")]
+    {
+        let BenchmarkTool::Program { prepare, command, .. } = benchmark.info().tool else { panic!() };
+        assert!(prepare.unwrap().contains(mac) && command.contains(other_side), "{benchmark}");
+    }
 }
 
 #[test]

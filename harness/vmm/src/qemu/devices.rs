@@ -38,6 +38,17 @@ const OWN_NETWORK: (&str, &str) = ("netdev", "hubport,id=nest-lone,hubid=0");
 /// QEMU's user-mode network. Nothing leaves it: neither to this machine nor beyond (`restrict`).
 const RESTRICTED: (&str, &str) = ("netdev", "user,id=nest-network,restrict=on");
 
+/// The identifier of the network of a card for measurements.
+pub const SINK: &str = "nest-sink";
+
+/// A user-mode network that nothing leaves, with an address whose port 9 counts: each connection gets a process in the level around,
+/// which reads all that is sent and then answers how many bytes it was. No address is in the network of [`RESTRICTED`].
+const SINK_NETWORK: (&str, &str) =
+    ("netdev", "user,id=nest-sink,restrict=on,ipv6=off,net=10.0.9.0/24,guestfwd=tcp:10.0.9.100:9-cmd:wc -c");
+
+/// The address by which a level finds this card. No other card has it: QEMU numbers its own from another one on.
+const SINK_MAC: &str = "52:54:00:6e:65:74";
+
 /// The name of the direction from a level to its network.
 pub const SENT: &str = "sent";
 /// The name of the direction from a network to its level.
@@ -102,6 +113,11 @@ impl GuestDevice {
                 options: ",drive=nest-nvme,serial=nest-nvme".to_owned(),
                 backends: vec![owned(NVME)],
                 ..plain("nvme")
+            },
+            Device::VirtioNetSink => Self {
+                options: format!("{},mac={SINK_MAC}", card_on(SINK, is_ccw)),
+                backends: vec![owned(SINK_NETWORK)],
+                ..plain(virtio("virtio-net-pci", "virtio-net-ccw"))
             },
         })
     }

@@ -20,7 +20,7 @@ pub use boot::{Boot, DiskBoot, DiskFormat, ImageFile, KernelBoot, Part, Uefi, Vo
 pub use channel::{Backing, ChannelKind, ChannelName, Port};
 pub use cpu::{CpuReport, MissingFeature};
 pub use cpu_models::CpuModel;
-pub use devices::{GuestDevice, RECEIVED, SENT, traffic_folder};
+pub use devices::{GuestDevice, RECEIVED, SENT, SINK, traffic_folder};
 pub use hardware::{HardwareReport, MEMORY_MODULE_MIB, MachineHardware, PLUG_PORT, memory_module};
 pub use hardware_difference::HardwareDifference;
 pub(crate) use machine::AGENT_PORT;
