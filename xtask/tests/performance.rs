@@ -21,6 +21,11 @@ fn every_level_has_figures_and_emulated_metal_judges_no_ratio() {
     let cell = &run.cells()[0];
     let steps = cell.record["steps"].as_array().unwrap();
     let benchmarks: Vec<&Value> = steps.iter().map(|step| &step["benchmark"]).collect();
+    // For the table of docs/performance-verdicts.md.
+    for (step, benchmark) in steps.iter().zip(&benchmarks) {
+        let median = |level: &str| benchmark["levels"][level]["median"].clone();
+        println!("{}: medians {:?}", step["output"], ["l0", "l1", "l2"].map(median));
+    }
     for (benchmark, levels, rounds) in [
         (benchmarks[0], &["l0", "l1", "l2"][..], 6),
         (benchmarks[1], &["l0", "l1", "l2"], 2),
