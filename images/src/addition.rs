@@ -39,6 +39,8 @@ pub(crate) struct Addition {
     links: BTreeMap<String, String>,
     /// The files next to the addition, by their paths in the image.
     texts: BTreeMap<String, String>,
+    /// Where the image gets a copy of its own kernel, if it does.
+    kernel: Option<String>,
     digest: Digest,
 }
 
@@ -55,6 +57,7 @@ impl Addition {
         "innermost",
         "links",
         "files",
+        "kernel",
     ];
 
     fn load(path: &Path) -> Result<Self, Vec<InputError<RecipeProblem>>> {
@@ -78,6 +81,7 @@ impl Addition {
         let texts =
             files.iter().filter_map(|path| Some((path.as_str().to_owned(), read_file(path, &folder)?)));
         let texts: BTreeMap<String, String> = texts.collect();
+        let kernel = root.optional_prose("kernel");
         let mut hasher = Hasher::new().field(source);
         for (path, text) in &texts {
             hasher = hasher.field(path).field(text);
@@ -96,6 +100,7 @@ impl Addition {
             innermost,
             links,
             texts,
+            kernel,
             digest,
         })
     }
@@ -125,6 +130,7 @@ impl Addition {
             part.optional_kernel_modules.extend(self.optional_kernel_modules.iter().cloned());
             part.links.extend(self.links.clone());
             part.texts.extend(self.texts.clone());
+            part.kernel_copy.clone_from(&self.kernel);
         }
         let has_minimal = text.minimal.is_some();
         text.init.retain(|product, _| {

@@ -288,8 +288,11 @@ impl Build<'_> {
                 let made = assemble::initramfs(packages, part, init, &release, lenient, isa)?;
                 Ok((part, made))
             });
-            let (part, (tree, missing)) = first(made).map_err(failed)?;
+            let (part, (mut tree, missing)) = first(made).map_err(failed)?;
             left_out = missing;
+            if let Some(copy) = &part.kernel_copy {
+                tree.insert(copy, Node::File(file.clone()));
+            }
             pack::initramfs(&tree, part.compression, &folder.join(INITRAMFS))?;
             pack::disk(&to, &folder.join(INITRAMFS), &folder.join(DISK))?;
             kernel = owner(&path).map(|package| Kernel {

@@ -95,6 +95,8 @@ pub(crate) struct InitramfsText {
     pub(crate) links: BTreeMap<String, String>,
     /// Files that are in no package, by their paths.
     pub(crate) texts: BTreeMap<String, String>,
+    /// Where a copy of the kernel is, if there is one.
+    pub(crate) kernel_copy: Option<String>,
     pub(crate) kernel_modules: Vec<String>,
     /// Modules that only some kernels have.
     pub(crate) optional_kernel_modules: Vec<String>,
@@ -327,6 +329,7 @@ impl InitramfsText {
             folders: Vec::new(),
             links: BTreeMap::new(),
             texts: BTreeMap::new(),
+            kernel_copy: None,
             kernel_modules,
             optional_kernel_modules,
         })

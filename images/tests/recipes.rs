@@ -246,11 +246,13 @@ fn an_error_in_an_addition_says_where() {
 }
 
 #[test]
-fn every_level_of_debian_may_have_libvirt_and_benchmarks() {
+fn every_level_of_debian_may_have_libvirt_benchmarks_and_a_crash_kernel() {
     let catalog = Catalog::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes")).unwrap();
     for recipe in catalog.recipes().filter(|recipe| recipe.products().contains(&Product::Hypervisor)) {
-        let libvirt = catalog.with_addition(recipe.name(), "libvirt").unwrap();
-        assert_eq!(libvirt.products(), [Product::Hypervisor], "{}", recipe.name());
+        for addition in ["libvirt", "kdump"] {
+            let with = catalog.with_addition(recipe.name(), addition).unwrap();
+            assert_eq!(with.products(), [Product::Hypervisor], "{}", recipe.name());
+        }
         let benchmarks = catalog.with_addition(recipe.name(), "benchmarks").unwrap();
         let mut levels = recipe.products();
         levels.retain(|product| matches!(product, Product::Hypervisor | Product::Minimal));

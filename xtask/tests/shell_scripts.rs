@@ -30,6 +30,7 @@ fn scripts_in(folder: &str) -> Vec<PathBuf> {
 fn scripts() -> Vec<PathBuf> {
     let folders = [
         ".ci",
+        "images/recipes/additions/kdump/kdump",
         "images/recipes/disk",
         "images/recipes/init",
         "images/src/wsl_root",
