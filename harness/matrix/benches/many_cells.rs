@@ -27,8 +27,7 @@ fn main() {
         system: "debian".into(),
         version: "12".parse().unwrap(),
         boots: BootKind::Kernel,
-        has_libvirt: false,
-        has_benchmarks: false,
+        additions: Vec::new(),
         roles: Vec::new(),
         innermost_only: None,
     };

@@ -10,9 +10,10 @@ use nestmatrix::records::{Original, VerdictWord};
 use nestmatrix::report::ClaimListing;
 use nestmatrix::run::supply as supply_of;
 use nestmatrix::scenario::{
-    AvailableImage, Cell, CellName, Coverage, Denied, Expectation, Fingerprint, Matrix, ShownBy, Supply,
+    Addition, AvailableImage, Cell, CellName, Coverage, Denied, Expectation, Fingerprint, Matrix, ShownBy,
+    Supply,
 };
-use nestmatrix_model::{Architecture, BootKind};
+use nestmatrix_model::{Architecture, BootKind, Word as _};
 
 const SYSTEMS: &str = "[[system]]\nid = \"rhel\"\nname = \"RHEL\"\n";
 const ALMA: &str = "[[system]]\nid = \"alma\"\nname = \"Alma\"\nrebuild-of = \"rhel\"\n";
@@ -120,8 +121,7 @@ fn supply() -> Supply {
         system: "rhel".into(),
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
-        has_libvirt: true,
-        has_benchmarks: true,
+        additions: Addition::ALL.to_vec(),
         roles: Vec::new(),
         innermost_only: None,
     };
@@ -335,8 +335,7 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
             system,
             version,
             boots: BootKind::Kernel,
-            has_libvirt: true,
-            has_benchmarks: true,
+            additions: Addition::ALL.to_vec(),
             roles: Vec::new(),
             innermost_only: None,
         }]
@@ -352,8 +351,7 @@ fn a_version_is_decided_by_an_image_of_that_version_alone() {
             system: "alma".into(),
             version: version.parse().unwrap(),
             boots: BootKind::Kernel,
-            has_libvirt: true,
-            has_benchmarks: true,
+            additions: Addition::ALL.to_vec(),
             roles: Vec::new(),
             innermost_only: None,
         };

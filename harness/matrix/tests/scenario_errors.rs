@@ -1157,6 +1157,21 @@ fn what_libvirt_can_not_launch_is_an_error(#[case] more: &str, #[case] expected:
 }
 
 #[rstest]
+#[case::of_l0("[levels.l0]\nkdump = true", "key `kdump` has no meaning here")]
+#[case::without_it("[levels.l1]\ncrashkernel-mib = 256", "key `crashkernel-mib` has no meaning here")]
+#[case::on_a_disk("[levels.l1]\nkdump = true\nboots = \"disk\"", "key `kdump` has no meaning here")]
+#[case::too_little("[levels.l1]\nkdump = true\ncrashkernel-mib = 1", "`crashkernel-mib` is out of range: 1")]
+#[case::of_the_innermost_level(
+    "[levels.l2]\nkdump = true",
+    "L2 is the innermost level, and only a level that runs another one has a crash kernel"
+)]
+fn a_crash_kernel_that_can_not_be_is_an_error(#[case] more: &str, #[case] expected: &str) {
+    let report = scenario_and(more);
+    assert!(report.contains("1 error in the files"), "{report}");
+    assert!(report.contains(expected), "{report}");
+}
+
+#[rstest]
 #[case::no_event("chain = [\"pause\", \"measure\"]", "`measure` can't be part of a chain")]
 #[case::nothing("chain = []", "`chain` is empty")]
 #[case::unknown("chain = [\"pause\", \"sleep\"]", "unknown action `sleep`")]

@@ -5,10 +5,10 @@ mod one_scenario;
 
 use nestmatrix::report::{ImageListing, Listing, Style, listing};
 use nestmatrix::scenario::{
-    AvailableImage, Denied, Filter, ImageChoice, Matrix, MissingImage, Permitted, StandIns, Supply,
+    Addition, AvailableImage, Denied, Filter, ImageChoice, Matrix, MissingImage, Permitted, StandIns, Supply,
     SystemRequirement,
 };
-use nestmatrix_model::{Architecture, BootKind, Fidelity, Version};
+use nestmatrix_model::{Architecture, BootKind, Fidelity, Version, Word as _};
 use nestmatrix_stack::Metal;
 use proptest::prelude::*;
 use rstest::rstest;
@@ -72,8 +72,7 @@ fn images(names: &[&str]) -> Vec<AvailableImage> {
             system: system.into(),
             version: version.parse().unwrap(),
             boots: BootKind::Kernel,
-            has_libvirt: true,
-            has_benchmarks: true,
+            additions: Addition::ALL.to_vec(),
             roles: Vec::new(),
             innermost_only: None,
         }
@@ -328,10 +327,11 @@ fn launched(launch: &str, l0: &str) -> Matrix {
     Matrix::load(one_scenario::folder(Some(SYSTEMS), &axes).path()).unwrap()
 }
 
-/// The image for L0, or why it is missing. Only Debian's image is available with libvirt.
+/// The image for L0, or why it is missing. Only Debian's image is available with additions.
 fn l0_image(matrix: &Matrix, names: &[&str], stand_ins: StandIns<'_>) -> Result<String, String> {
     let mut images = images(names);
-    images.iter_mut().for_each(|image| image.has_libvirt = image.system == "debian");
+    let others = images.iter_mut().filter(|image| image.system != "debian");
+    others.for_each(|image| image.additions.clear());
     let (supply, cell) = (Supply::new(|_| images.clone()), &matrix.cells()[0]);
     let permitted = Permitted { rebuilds: true, stand_ins };
     let chosen = matrix.image_from(&supply, cell, &cell.levels[0], Metal::Emulated, permitted);
@@ -353,6 +353,33 @@ fn a_level_whose_libvirt_launches_another_boots_an_image_with_libvirt() {
     );
     let by_qemu = launched("", "rhel 9");
     assert_eq!(l0_image(&by_qemu, &["rhel-9.4", "debian-12"], StandIns::Allowed), Ok("rhel-9.4".into()));
+}
+
+/// The image for L1 with a crash kernel, or why it is missing.
+fn l1_image(more: &str, additions: &[Addition]) -> Result<String, String> {
+    let axes = format!(
+        "architecture = [\"amd\"]\nl0 = [\"debian 12\"]\nl1 = [\"debian 12\"]\nl2 = [\"debian 12\"]\n\
+         [levels.l1]\nkdump = true\n{more}"
+    );
+    let matrix = Matrix::load(one_scenario::folder(Some(SYSTEMS), &axes).path()).unwrap();
+    let mut images = images(&["debian-12"]);
+    images.iter_mut().for_each(|image| image.additions = additions.to_vec());
+    let mut disk = images[0].clone();
+    (disk.name, disk.boots) = ("debian-12-disk".into(), BootKind::Disk);
+    images.push(disk);
+    let (supply, cell) = (Supply::new(|_| images.clone()), &matrix.cells()[0]);
+    let chosen = matrix.image_from(&supply, cell, &cell.levels[1], Metal::Native, Permitted::ALL);
+    chosen.map(|choice| choice.image).map_err(|missing| missing.to_string())
+}
+
+#[test]
+fn a_level_with_a_crash_kernel_boots_an_image_with_kexec_and_no_disk() {
+    assert_eq!(l1_image("", &[Addition::Kdump]), Ok("debian-12".into()));
+    let none = "no image of Debian 12 with kexec: debian-12 has none";
+    assert_eq!(l1_image("", &[Addition::Libvirt]), Err(none.into()));
+    let both = "no image of Debian 12 with kexec: debian-12 has either that or libvirt";
+    let launches = "[levels.l2]\nlaunch = \"libvirt\"";
+    assert_eq!(l1_image(launches, Addition::ALL), Err(both.into()));
 }
 
 #[test]

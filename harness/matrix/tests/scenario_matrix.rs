@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use nestmatrix::report::{Listing, Style, listing};
 use nestmatrix::scenario::{
-    AvailableImage, CellName, Denied, Filter, Later, Matrix, MissingImage, Permitted, Role, RunProfile,
-    StandIns, Supply, System, SystemRequirement,
+    Addition, AvailableImage, CellName, Denied, Filter, Later, Matrix, MissingImage, Permitted, Role,
+    RunProfile, StandIns, Supply, System, SystemRequirement,
 };
-use nestmatrix_model::{Architecture, BootKind, Fidelity, Version};
+use nestmatrix_model::{Architecture, BootKind, Fidelity, Version, Word as _};
 use rstest::rstest;
 
 fn matrix() -> Matrix {
@@ -29,8 +29,7 @@ fn image(name: &str, system: &str, version: &str) -> AvailableImage {
         system: system.into(),
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
-        has_libvirt: true,
-        has_benchmarks: true,
+        additions: Addition::ALL.to_vec(),
         roles: Vec::new(),
         innermost_only: None,
     }

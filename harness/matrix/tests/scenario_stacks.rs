@@ -85,8 +85,7 @@ fn available() -> Vec<AvailableImage> {
         system: "debian".into(),
         version: "12".parse().unwrap(),
         boots: BootKind::Kernel,
-        has_libvirt: false,
-        has_benchmarks: false,
+        additions: Vec::new(),
         roles: Vec::new(),
         innermost_only: None,
     }]

@@ -127,7 +127,7 @@ impl Stack<'_> {
             };
             self.watch.add(level, powers_off);
             if let (Some(listener), Some(console)) = (&self.console_listener, self.watch.console(level)) {
-                console.listen(Rc::clone(listener));
+                console.listen(Some(Rc::clone(listener)));
             }
         }
         let (monitor, relay) = match role {

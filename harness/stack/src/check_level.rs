@@ -137,6 +137,7 @@ impl Stack<'_> {
         self.check_cpus(id, facts.cpus)?;
         self.check_disk(id, &*host).await?;
         self.check_tpm(id, &*host).await?;
+        self.load_crash_kernel(id, &*host).await?;
         self.ledger.measured(id).counters_before.insert(level, facts.counters.clone());
         if !id.second {
             self.clocks

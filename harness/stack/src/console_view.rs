@@ -104,9 +104,9 @@ impl ConsoleView {
         &self.0.answers
     }
 
-    /// From now on, `listener` reads every line.
-    pub(super) fn listen(&self, listener: Rc<dyn ConsoleListener>) {
-        self.0.listener.replace(Some(listener));
+    /// From now on, `listener` reads every line, or nothing does.
+    pub(super) fn listen(&self, listener: Option<Rc<dyn ConsoleListener>>) {
+        self.0.listener.replace(listener);
     }
 
     /// Whether the level has reported, or has said all that a listener waits for.
@@ -131,6 +131,12 @@ impl ConsoleView {
         let failure = shown.failure.clone().filter(|_| !shown.is_reported);
         shown.is_reported |= failure.is_some();
         failure
+    }
+
+    /// The failure so far was meant to happen: it explains nothing that comes later.
+    pub(super) fn forget_failure(&self) {
+        let mut shown = self.0.shown.borrow_mut();
+        (shown.failure, shown.is_reported) = (None, false);
     }
 
     /// The last message of the level's kernel about CPU time that it did not get.

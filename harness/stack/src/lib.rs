@@ -19,6 +19,7 @@ mod guest_counters;
 pub mod host;
 mod hypervisor;
 mod innermost_machine;
+mod kdump;
 pub mod launcher;
 mod ledger;
 mod level;
@@ -60,7 +61,7 @@ pub use measure::{LoopTime, Loops};
 pub use observation::{LevelFacts, Observation, StageTime, Usage};
 pub use pause::{Answer, Ask, Inspector, PausedLevel, PausedStack, Request};
 pub use plan::{
-    BootFiles, BootImage, FirstBoot, GuestFiles, LevelPlan, MachineSettings, Metal, OtherQemuImage,
+    BootFiles, BootImage, FirstBoot, GuestFiles, Kdump, LevelPlan, MachineSettings, Metal, OtherQemuImage,
     StackPlan, SwtpmArchive, SystemDisk, UefiFirmware, UnifiedKernelDisk, WindowsSystem,
 };
 pub use program::{End, ProgramEnd, UserProgram, read_program_cases};

@@ -8,13 +8,30 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{BEFORE_AGENT, Level, Stack};
-use crate::script::{Act, End};
+use crate::script::{Act, End, KERNEL};
 
 /// How long a QEMU reads a level that another one has written.
 const WHILE_LOADING: Duration = Duration::from_millis(100);
 
 /// What md5sum prints of the data on a disk.
 const HASH: &str = "0123456789abcdef0123456789abcdef";
+
+/// What comes before the nonce that a kernel writes to its log before it panics.
+const NONCE: &str = "nestmatrix-dump-nonce=";
+
+/// Stands for that nonce in what a level says.
+const GIVEN_NONCE: &str = "{nonce}";
+
+/// What a crash kernel prints that sees the dump.
+fn crash_kernel() -> impl Iterator<Item = Act> {
+    let report = format!(
+        "[    0.000000] Linux version {KERNEL}\nnestmatrix: dump kernel up, kernel {KERNEL}, uptime 2.00\n\
+         nestmatrix-dump-begin\nkernel={KERNEL}\nsize=1073741824\ncrashed={KERNEL}\nlog=0\nnonce={GIVEN_NONCE}\n\
+         said=\nnestmatrix-dump-end"
+    );
+    let lines: Vec<Act> = report.lines().map(|line| Act::Say(line.to_owned())).collect();
+    lines.into_iter()
+}
 
 impl Stack {
     /// Waits until neither `level` nor a level around it is paused.
@@ -90,18 +107,27 @@ impl Stack {
 
     /// Does what a script asks of a level's kernel: to power off, or to panic.
     pub fn obey(self: &Arc<Self>, level: u8, script: &str) {
-        let usual = if script.contains("poweroff $force") {
-            Act::PowerOff
+        let nonce = script.split_once(NONCE).and_then(|(_, rest)| rest.split_whitespace().next());
+        let mut usual = if script.contains("poweroff $force") {
+            vec![Act::PowerOff]
         } else if script.contains("sysrq-trigger") {
-            Act::Say("[   12.000000] Kernel panic - not syncing: sysrq triggered crash".to_owned())
+            vec![Act::Say("[   12.000000] Kernel panic - not syncing: sysrq triggered crash".to_owned())]
         } else {
             return;
         };
-        if usual == Act::PowerOff {
+        if usual.contains(&Act::PowerOff) {
             self.end_inside(level);
         }
+        if nonce.is_some() {
+            usual.extend(crash_kernel());
+        }
         let stack = Arc::clone(self);
-        let acts = self.script.goes_down.get(&level).cloned().unwrap_or_else(|| vec![usual]);
+        let mut acts = self.script.goes_down.get(&level).cloned().unwrap_or(usual);
+        for act in &mut acts {
+            if let Act::Say(line) = act {
+                *line = line.replace(GIVEN_NONCE, nonce.unwrap_or_default());
+            }
+        }
         std::thread::spawn(move || {
             stack.perform(level, &[Act::Wait(BEFORE_AGENT)]);
             stack.perform(level, &acts);

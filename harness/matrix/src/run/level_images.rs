@@ -15,8 +15,8 @@ use super::outermost::emulator_source;
 use super::plan::{Alternative, PlannedLevel};
 use crate::records::{SkipReason, no_machine};
 use crate::scenario::{
-    AvailableImage, Cell, ImageChoice, LevelSpec, Matrix, MissingImage, Permitted, Role, Supply, System,
-    UnbuildableImage,
+    Addition, AvailableImage, Cell, ImageChoice, LevelSpec, Matrix, MissingImage, Permitted, Role, Supply,
+    System, UnbuildableImage,
 };
 
 impl Planner<'_> {
@@ -54,9 +54,9 @@ impl Planner<'_> {
                     let reports = Some(spec.level) == innermost && spec.level.reports();
                     let on_metal = native.is_none() && spec.level == LevelNumber::ALL[0];
                     let variant = ArchInfo::of(cell.architecture).metal.variant().filter(|_| on_metal);
-                    let libvirt = cell.needs_libvirt(spec.level).then_some(LIBVIRT);
-                    let benchmarks = cell.needs_benchmarks(spec.level).then_some(BENCHMARKS);
-                    let addition = spec.system.role.map(Role::word).or(libvirt).or(benchmarks);
+                    // An image that needs two of them does not fit.
+                    let needed = cell.additions(spec.level).first().copied().map(Addition::word);
+                    let addition = spec.system.role.map(Role::word).or(needed);
                     let boots = |choice: &ImageChoice| {
                         let of_kernel = if reports { Product::Minimal } else { Product::Hypervisor };
                         if self.options.suppose_images {
@@ -177,12 +177,6 @@ impl Planner<'_> {
     }
 }
 
-/// The addition to an image of a level whose libvirt launches the one inside.
-const LIBVIRT: &str = "libvirt";
-
-/// The addition to an image of a level that is measured.
-const BENCHMARKS: &str = "benchmarks";
-
 /// This machine's own system as L0, if it is the one that the scenario requires or stands in for it.
 fn native_choice(
     native: &NativeMetal,
@@ -262,10 +256,11 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
     let version: Version = os.version.parse().ok()?;
     let (name, system) = (format!("{}-{}", os.id, os.version), os.id.clone());
     // Offline, the image itself may be in the cache and the one with an addition not.
-    let [has_libvirt, has_benchmarks] = [LIBVIRT, BENCHMARKS].map(|addition| {
-        let with = catalog.with_addition(recipe.name(), addition);
+    let has = |addition: &Addition| {
+        let with = catalog.with_addition(recipe.name(), addition.word());
         with.is_some_and(|with| catalog.unbuildable(with.name()).is_none())
-    });
+    };
+    let additions = Addition::ALL.iter().copied().filter(has).collect();
     let can_be_prepared = |(role, why): (Role, Option<String>)| why.is_none().then_some(role);
     let roles = roles(recipe, catalog).filter_map(can_be_prepared).collect();
     Some(match recipe.disk() {
@@ -274,8 +269,7 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
             system,
             version,
             boots: BootKind::Kernel,
-            has_libvirt,
-            has_benchmarks,
+            additions,
             roles,
             innermost_only: None,
         },
@@ -292,8 +286,7 @@ fn available_image(recipe: &Recipe, catalog: &Catalog) -> Option<AvailableImage>
                 system,
                 version,
                 boots: BootKind::Disk,
-                has_libvirt,
-                has_benchmarks,
+                additions,
                 roles,
                 innermost_only,
             }

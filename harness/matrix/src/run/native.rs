@@ -48,8 +48,7 @@ impl NativeMetal {
             system: self.os.clone(),
             version,
             boots: BootKind::Kernel,
-            has_libvirt: false,
-            has_benchmarks: false,
+            additions: Vec::new(),
             roles: Vec::new(),
             innermost_only: None,
         })

@@ -51,6 +51,12 @@ impl Axes {
         self.levels.iter().filter_map(problem).collect()
     }
 
+    /// A crash kernel of the innermost level, if it has one. Its image is a minimal one.
+    pub(super) fn against_kdump(&self) -> Option<ScenarioProblem> {
+        let innermost = self.levels.last().filter(|axis| axis.level.below().is_some())?;
+        innermost.settings.has_kdump().then_some(ScenarioProblem::InnermostKdump { level: innermost.level })
+    }
+
     /// An L0 that is an emulator, if there is one: nothing can be run in it.
     pub(super) fn emulator(&self) -> Option<&SystemRequirement> {
         let systems = self.levels.iter().flat_map(|axis| &axis.systems).map(|value| &value.value);

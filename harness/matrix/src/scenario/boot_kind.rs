@@ -18,6 +18,8 @@ pub(super) fn why_no_disk(cell: &Cell, spec: &LevelSpec, metal: Metal) -> Option
         Some("the emulated machine gets no disks")
     } else if !spec.settings.kernel_parameters.is_empty() {
         Some("its scenario sets kernel parameters, and those of a disk are on the disk")
+    } else if spec.settings.kdump.is_some() {
+        Some("a kernel parameter reserves memory for its crash kernel, and those of a disk are on the disk")
     } else if lets_guests_host(cell, spec)
         && ArchInfo::of(cell.architecture).nesting_switch.kernel_parameter().is_some()
     {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use nestmatrix_model::{Architecture, BootKind, Fidelity, LevelNumber, Version, Word};
 use nestmatrix_stack::Metal;
 
+use super::addition::{self, Addition};
 use super::boot_kind::{boots_in, why_no_disk};
 use super::cell::Cell;
 use super::level::LevelSpec;
@@ -30,10 +31,8 @@ pub struct AvailableImage {
     pub version: Version,
     /// What it boots.
     pub boots: BootKind,
-    /// Whether there is one of it with libvirt.
-    pub has_libvirt: bool,
-    /// Whether there is one of it with the programs of benchmarks.
-    pub has_benchmarks: bool,
+    /// The additions that there is one of it with.
+    pub additions: Vec<Addition>,
     /// The roles of Windows that there is one of it with.
     pub roles: Vec<Role>,
     /// Why a level that boots it can't run guests, if so, as the rest of a sentence about it: "it has no QEMU".
@@ -138,18 +137,12 @@ impl Supply {
     /// The images that this level of a cell can boot on this metal, as far as the scenario's other settings of the level say.
     pub fn fitting(&self, cell: &Cell, spec: &LevelSpec, metal: Metal) -> Vec<AvailableImage> {
         let mut fitting = self.fitting_without_additions(cell, spec, metal);
-        let (libvirt, benchmarks) = (cell.needs_libvirt(spec.level), cell.needs_benchmarks(spec.level));
-        // No image has two additions.
-        fitting.retain(|image| match (libvirt, benchmarks) {
-            (false, false) => true,
-            (true, false) => image.has_libvirt,
-            (false, true) => image.has_benchmarks,
-            (true, true) => false,
-        });
+        let needed = cell.additions(spec.level);
+        fitting.retain(|image| addition::suffices(&image.additions, &needed));
         fitting
     }
 
-    /// The same, whether the level launches the one inside it by libvirt, or is measured, or not.
+    /// The same, whatever its image must have in addition.
     fn fitting_without_additions(&self, cell: &Cell, spec: &LevelSpec, metal: Metal) -> Vec<AvailableImage> {
         let hosts = spec.level < cell.innermost();
         let fits = |image: &&AvailableImage| {
@@ -224,15 +217,12 @@ impl Matrix {
         found.map_err(|missing| {
             // The images that it would have if additions did not matter.
             let any = supply.fitting_without_additions(cell, spec, metal);
-            let (libvirt, benchmarks) = (cell.needs_libvirt(spec.level), cell.needs_benchmarks(spec.level));
+            let needed = cell.additions(spec.level);
             let missing = match self.image_for(&spec.system, cell.architecture, &any, permitted) {
-                Ok(ImageChoice { image, .. }) if benchmarks => {
-                    return MissingImage::NoBenchmarks { requirement: spec.system.clone(), image, libvirt };
-                }
                 Ok(ImageChoice { image, .. }) => {
-                    return MissingImage::NoLibvirt { requirement: spec.system.clone(), image };
+                    return addition::missing(&needed, spec.system.clone(), image);
                 }
-                Err(of_any) if libvirt || benchmarks => of_any,
+                Err(of_any) if !needed.is_empty() => of_any,
                 Err(_) => missing,
             };
             self.why_missing(supply, cell, spec, metal, permitted).unwrap_or(missing)

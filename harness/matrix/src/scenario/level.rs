@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nestmatrix_model::{
     Accelerator, BootKind, CpuCheck, CpuMode, CpuRequirement, Device, Firmware, Launch, LevelNumber, Word,
 };
-use nestmatrix_stack::MachineSettings;
+use nestmatrix_stack::{Kdump, MachineSettings};
 use serde::{Deserialize, Serialize};
 
 use super::hardware;
@@ -58,6 +58,8 @@ impl LevelSettings {
         "cpus",
         "max-cpus",
         "kernel-parameters",
+        "kdump",
+        "crashkernel-mib",
         "accelerator",
         "launch",
         "memory-mib",
@@ -78,7 +80,7 @@ impl LevelSettings {
         let boots = table.optional_string("boots").and_then(|text| text.parse(BootKind::parse));
         let firmware = table.optional_string("firmware").and_then(|text| text.parse(Firmware::parse));
         // The command line of a disk's kernel is on the disk.
-        for key in ["kernel-parameters", "disk"].into_iter().filter(|key| table.has(key)) {
+        for key in ["kernel-parameters", "kdump", "disk"].into_iter().filter(|key| table.has(key)) {
             if boots == Some(BootKind::Disk) {
                 table.report(ScenarioProblem::NeedlessKey { key, wants: "boots = \"kernel\"" });
             }
@@ -109,6 +111,10 @@ impl LevelSettings {
 
     pub(super) fn has_other_qemu(&self) -> bool {
         self.names_other_qemu
+    }
+
+    pub(super) fn has_kdump(&self) -> bool {
+        self.machine.kdump.is_some()
     }
 
     pub(super) fn has_tpm(&self) -> bool {
@@ -163,6 +169,7 @@ fn read_machine(table: &Table<'_>, level: LevelNumber, launch: Option<Launch>) -
             .optional_string("machine-type")
             .and_then(|text| text.parse(|text| qemu_name("a machine type", text))),
         machine: read_properties(table),
+        kdump: read_kdump(table, level),
         hardware: hardware::read(table, level, memory_mib),
     }
 }
@@ -189,6 +196,20 @@ fn read_properties(table: &Table<'_>) -> BTreeMap<String, String> {
         }),
     };
     properties.iter().filter_map(|text| text.parse(property)).collect()
+}
+
+/// The crash kernel of a level. Nothing makes L0 panic, so it needs none.
+fn read_kdump(table: &Table<'_>, level: LevelNumber) -> Option<Kdump> {
+    let has_kdump = table.optional_boolean("kdump").unwrap_or(false);
+    let (least, most) = (hardware::LEAST_MEMORY_MIB, hardware::MOST_MEMORY_MIB);
+    let crashkernel_mib = table.optional_integer("crashkernel-mib", least, most);
+    if level.below().is_none() && has_kdump {
+        table.report(ScenarioProblem::NeedlessKey { key: "kdump", wants: "[levels.l1]" });
+    }
+    if crashkernel_mib.is_some() && !has_kdump {
+        table.report(ScenarioProblem::NeedlessKey { key: "crashkernel-mib", wants: "kdump = true" });
+    }
+    has_kdump.then_some(Kdump { crashkernel_mib })
 }
 
 /// Only L0 is ever rebooted. In the levels inside, a disk would have nothing to survive.

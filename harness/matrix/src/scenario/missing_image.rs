@@ -99,6 +99,17 @@ pub enum MissingImage {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         libvirt: bool,
     },
+    /// An image without kexec, but the level has a crash kernel.
+    #[error("no image of {} with kexec: {image} has {}", .requirement.wanted(), or_kexec(.others))]
+    NoKdump {
+        /// The required system.
+        requirement: SystemRequirement,
+        /// The image.
+        image: String,
+        /// What else the level needs. No image has two additions.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<String>,
+    },
     /// An image that this machine can't build.
     #[error("no image of {}: the image {image} {why}", .requirement.wanted())]
     Unbuildable {
@@ -109,6 +120,10 @@ pub enum MissingImage {
         /// Why not, as the rest of a sentence about it.
         why: String,
     },
+}
+
+fn or_kexec(others: &[String]) -> String {
+    if others.is_empty() { "none".to_owned() } else { format!("either that or {}", others.join(" or ")) }
 }
 
 /// The name of a medium of the system: `windows-server-2022`.

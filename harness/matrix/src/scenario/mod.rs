@@ -3,6 +3,7 @@
 //! All of it is data in TOML files (`docs/scenarios.md` describes them); this module reads and checks the files, expands
 //! the scenarios into cells and says which image each level of a cell needs. It does nothing but read those files.
 
+mod addition;
 mod axes;
 mod boot_kind;
 mod cell;
@@ -44,6 +45,7 @@ mod system;
 pub(crate) mod testing;
 mod windows;
 
+pub use addition::Addition;
 pub use cell::{Cell, CellName};
 pub(crate) use cell::{NOT_YET_RUN, kebab_case, not_yet_run};
 pub use coverage::{Coverage, Shown, ShownBy, ShownRow, Tried};

@@ -220,6 +220,12 @@ pub enum ScenarioProblem {
         /// The level.
         level: LevelNumber,
     },
+    /// A crash kernel of the innermost level.
+    #[error("{level} is the innermost level, and only a level that runs another one has a crash kernel")]
+    InnermostKdump {
+        /// The level.
+        level: LevelNumber,
+    },
     /// A level that libvirt launches in an emulator.
     #[error("L1 can't be launched by libvirt: L0 is {system}, and no command runs there")]
     LibvirtInEmulator {

@@ -96,6 +96,7 @@ impl Problem for ScenarioProblem {
             Self::SecondMachineByLibvirt { .. } | Self::LibvirtInEmulator { .. } | Self::TpmByLibvirt { .. } => {
                 "remove `launch`, or write `launch = \"qemu\"`".into()
             }
+            Self::InnermostKdump { .. } => "remove `kdump`, or add an axis for a level inside this one".into(),
             Self::LaunchUnfit { .. } => {
                 "remove `launch`: what starts the guests of Windows follows from `with hyper-v` or `with wsl2`, and of other systems it is QEMU"
                     .into()

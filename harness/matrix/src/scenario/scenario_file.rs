@@ -144,6 +144,7 @@ impl Scenario {
             root.report(ScenarioProblem::StepInEmulator { step, system });
         }
         axes.against_other_qemu(&steps).into_iter().for_each(|problem| root.report(problem));
+        axes.against_kdump().into_iter().for_each(|problem| root.report(problem));
         axes.against_libvirt(&steps).into_iter().for_each(|problem| root.report(problem));
         axes.against_benchmarks(&steps).into_iter().for_each(|problem| root.report(problem));
         axes.check_windows(tables.iter().map(|(_, table)| table.as_ref()));

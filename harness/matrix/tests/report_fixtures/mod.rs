@@ -14,10 +14,10 @@ use nestmatrix::records::{
 };
 use nestmatrix::run::{Fate, Planned, PlannedLevel, RunPlan};
 use nestmatrix::scenario::{
-    AvailableImage, Cell, Expectation, KnownFlaky, KnownStale, KnownWrong, Limitation, Matrix, MetalWord,
-    Permitted, Since, StopStage, SymptomTexts, Tier,
+    Addition, AvailableImage, Cell, Expectation, KnownFlaky, KnownStale, KnownWrong, Limitation, Matrix,
+    MetalWord, Permitted, Since, StopStage, SymptomTexts, Tier,
 };
-use nestmatrix_model::{BootKind, Fidelity, LevelNumber, Stage};
+use nestmatrix_model::{BootKind, Fidelity, LevelNumber, Stage, Word as _};
 use nestmatrix_stack::{LevelFacts, Metal, Usage};
 
 const SYSTEMS: &str = r#"
@@ -73,8 +73,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
         system: "debian".into(),
         version: version.parse().unwrap(),
         boots: BootKind::Kernel,
-        has_libvirt: true,
-        has_benchmarks: true,
+        additions: Addition::ALL.to_vec(),
         roles: Vec::new(),
         innermost_only: None,
     };

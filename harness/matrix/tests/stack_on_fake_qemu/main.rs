@@ -11,6 +11,7 @@ mod diagnostics;
 mod disks;
 mod fake;
 mod hardware;
+mod kdump;
 mod launching;
 mod libvirt;
 mod lifecycles;

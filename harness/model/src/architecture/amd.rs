@@ -1,8 +1,8 @@
 //! AMD: QEMU's TCG emulates SVM with nested paging, so QEMU is the emulated metal.
 
 use super::{
-    ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure,
-    Processors, TraceEvent,
+    ArchInfo, BareMachine, BootShortcuts, CrashKernel, InnermostMachine, MachineType, Nesting, NestingSwitch,
+    Procedure, Processors, TraceEvent,
 };
 use crate::{Isa, TpmDevice, Viommu};
 
@@ -120,6 +120,11 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     },
     innermost_memory_mib: 256,
     overhead_memory_mib: 768,
+    crash_kernel: CrashKernel {
+        memory_mib: 192,
+        offset_mib: None,
+        parameters: "nr_cpus=1 irqpoll reset_devices",
+    },
     kvm_as_seen_by_guest: "KVM",
     exit_counters: &["exits"],
     // arch/x86/kvm/x86.c, since Linux 5.13.

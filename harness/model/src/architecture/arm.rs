@@ -1,8 +1,8 @@
 //! Arm: QEMU's TCG emulates EL2 and FEAT_NV2, with which KVM can nest since Linux 6.16. QEMU can request it since 10.1.
 
 use super::{
-    ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Processors,
-    TraceEvent,
+    ArchInfo, BareMachine, BootShortcuts, CrashKernel, InnermostMachine, MachineType, Nesting, NestingSwitch,
+    Processors, TraceEvent,
 };
 use crate::{Isa, TpmDevice, Viommu};
 
@@ -67,6 +67,11 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     boot_shortcuts: BootShortcuts::NONE,
     innermost_memory_mib: 384,
     overhead_memory_mib: 1024,
+    crash_kernel: CrashKernel {
+        memory_mib: 256,
+        offset_mib: None,
+        parameters: "nr_cpus=1 irqpoll reset_devices",
+    },
     kvm_as_seen_by_guest: "KVM",
     exit_counters: &["exits"],
     nested_counter: None,

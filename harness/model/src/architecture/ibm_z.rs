@@ -2,8 +2,8 @@
 //! on a real machine only.
 
 use super::{
-    ArchInfo, BareMachine, BootShortcuts, HerculesMachine, InnermostMachine, MachineType, Nesting,
-    NestingSwitch, Procedure, Processors,
+    ArchInfo, BareMachine, BootShortcuts, CrashKernel, HerculesMachine, InnermostMachine, MachineType,
+    Nesting, NestingSwitch, Procedure, Processors,
 };
 use crate::{Isa, TpmDevice, Viommu};
 
@@ -58,6 +58,7 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     boot_shortcuts: BootShortcuts::NONE,
     innermost_memory_mib: 256,
     overhead_memory_mib: 1024,
+    crash_kernel: CrashKernel { memory_mib: 256, offset_mib: None, parameters: "nr_cpus=1" },
     kvm_as_seen_by_guest: "KVM",
     // arch/s390/kvm/kvm-s390.c: the instructions of guests that KVM handles, and those of them that are SIE. With SIE, L1 asks L0
     // to run L1's guest.

@@ -1,8 +1,8 @@
 //! What differs between architectures: one struct, filled in by one file an architecture.
 
 use super::{
-    BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure, Processors,
-    TraceEvent, UnsuitableProcessor,
+    BareMachine, BootShortcuts, CrashKernel, InnermostMachine, MachineType, Nesting, NestingSwitch,
+    Procedure, Processors, TraceEvent, UnsuitableProcessor,
 };
 use crate::{Isa, TpmDevice, Viommu};
 
@@ -95,6 +95,8 @@ pub struct ArchInfo {
     /// Memory that a level needs besides that of the levels inside it, in MiB: for its file system, which is in memory, for a
     /// copy of the next level's image, and for QEMU.
     pub overhead_memory_mib: u32,
+    /// What a level's crash kernel needs.
+    pub crash_kernel: CrashKernel,
 
     /// What a guest's kernel calls KVM when it reports its hypervisor.
     pub kvm_as_seen_by_guest: &'static str,

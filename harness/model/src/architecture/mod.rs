@@ -5,6 +5,7 @@
 
 mod amd;
 mod arm;
+mod crash_kernel;
 mod host;
 mod ibm_z;
 mod info;
@@ -12,6 +13,7 @@ mod intel;
 mod machine;
 mod power9;
 
+pub use crash_kernel::CrashKernel;
 pub use host::{NestingSwitch, Procedure, Processors, TraceEvent, UnsuitableProcessor};
 pub use info::ArchInfo;
 pub use machine::{

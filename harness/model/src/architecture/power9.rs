@@ -1,8 +1,8 @@
 //! POWER9: QEMU's TCG emulates its hypervisor mode (powernv9). As a pseries machine, QEMU itself answers the calls of nested KVM-HV.
 
 use super::{
-    ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting, NestingSwitch, Procedure,
-    Processors, TraceEvent, UnsuitableProcessor,
+    ArchInfo, BareMachine, BootShortcuts, CrashKernel, InnermostMachine, MachineType, Nesting, NestingSwitch,
+    Procedure, Processors, TraceEvent, UnsuitableProcessor,
 };
 use crate::{Isa, TpmDevice, Viommu};
 
@@ -84,6 +84,12 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     boot_shortcuts: BootShortcuts::NONE,
     innermost_memory_mib: 512,
     overhead_memory_mib: 1024,
+    // The kernel would reserve memory from 128 MiB on, where QEMU has put the end of the initramfs.
+    crash_kernel: CrashKernel {
+        memory_mib: 256,
+        offset_mib: Some(512),
+        parameters: "maxcpus=1 irqpoll noirqdistrib reset_devices",
+    },
     kvm_as_seen_by_guest: "KVM",
     exit_counters: &["exits", "sum_exits"],
     nested_counter: None,

@@ -4,6 +4,7 @@
 //! should.
 
 mod crash;
+mod dump;
 mod hotplug;
 mod pause;
 mod plug_device;

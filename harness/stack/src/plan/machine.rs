@@ -267,6 +267,8 @@ impl StackPlan {
         parameters.extend(shortcuts.map(str::to_owned));
         parameters.extend(inside.is_empty().then(|| format!("nest.nonce={}", self.nonce)));
         parameters.extend(plan.disk.as_ref().map(|_| format!("nest.disk={OWN_DISK}")));
+        let reserved = self.reserved_for_crash(plan);
+        parameters.extend(reserved.map(|mib| self.profile.crash_kernel.reservation(mib)));
         parameters.extend(plan.settings.kernel_parameters.iter().cloned());
         parameters
     }

@@ -3,6 +3,7 @@
 mod boot_image;
 mod images;
 mod machine;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nestmatrix_images::{Disk, UnifiedKernel};
 use nestmatrix_model::architecture::{ArchInfo, BareMachine, InnermostMachine};
-use nestmatrix_model::{Accelerator, Clock, CpuRequirement, Hardware, Launch, LevelNumber};
+use nestmatrix_model::{Clock, Launch, LevelNumber};
 use nestmatrix_vmm::qemu::{Instance, Memory};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,7 @@ pub use boot_image::{
 };
 use images::Anywhere;
 pub(crate) use images::cd_name;
+pub use settings::{Kdump, MachineSettings};
 
 /// The least memory of what Windows starts, in MiB: UEFI or WSL's own system come before the kernel.
 const LEAST_UNDER_WINDOWS_MIB: u32 = 1024;
@@ -41,42 +43,6 @@ impl fmt::Display for Metal {
             Self::Native => "native",
             Self::Emulated => "emulated",
         })
-    }
-}
-
-/// What a scenario sets for the machine of a level. Whatever it leaves open is up to the architecture and the place in the stack.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct MachineSettings {
-    /// The required CPU.
-    pub cpu: CpuRequirement,
-    /// Additional parameters on its kernel's command line.
-    pub kernel_parameters: Vec<String>,
-    /// The accelerator of the QEMU that runs it.
-    pub accelerator: Accelerator,
-    /// What starts it, if that is not QEMU's command line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub launch: Option<Launch>,
-    /// Memory in MiB, if it is set.
-    pub memory_mib: Option<u32>,
-    /// Its type, by QEMU's name, if it is set.
-    pub machine_type: Option<String>,
-    /// Its properties, by QEMU's names.
-    pub machine: BTreeMap<String, String>,
-    /// Its CPUs, devices, memory backing and network.
-    #[serde(flatten)]
-    pub hardware: Hardware,
-}
-
-impl MachineSettings {
-    /// What starts it.
-    pub fn launch(&self) -> Launch {
-        self.launch.unwrap_or_default()
-    }
-
-    /// Whether its machine needs a PCI bus. libvirt puts its controllers there.
-    pub fn needs_pci(&self) -> bool {
-        self.hardware.needs_pci() || self.launch() == Launch::Libvirt
     }
 }
 
@@ -273,10 +239,20 @@ impl StackPlan {
             inner.level > plan.level
                 && (Some(inner.level) == self.second || self.saved.contains(&inner.level))
         });
+        let reserved = self.reserved_for_crash(plan).unwrap_or_default();
         // The QEMU that the next level can be migrated to is unpacked into memory.
         let other = plan.level.next().and_then(|inside| self.other_qemus.get(&inside));
         let other = other.map_or(0, |other| other.mib);
-        own + other + inside + twice.map(|(index, _)| self.most_memory_mib(index)).max().unwrap_or_default()
+        own + reserved
+            + other
+            + inside
+            + twice.map(|(index, _)| self.most_memory_mib(index)).max().unwrap_or_default()
+    }
+
+    /// The memory that a level reserves for its crash kernel, in MiB, if it has one.
+    fn reserved_for_crash(&self, plan: &LevelPlan) -> Option<u32> {
+        let kdump = plan.settings.kdump.as_ref()?;
+        Some(kdump.crashkernel_mib.unwrap_or(self.profile.crash_kernel.memory_mib))
     }
 
     /// The same with everything that can be plugged in.

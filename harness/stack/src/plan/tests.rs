@@ -289,6 +289,31 @@ fn a_level_that_things_are_plugged_into_has_room_for_them_and_so_has_the_level_a
     assert!(!plan.machine(0, Instance::First).hardware.plug_port, "nothing is plugged into it");
 }
 
+#[rstest]
+#[case::its_default(Architecture::Amd, None, 192, "crashkernel=192M")]
+#[case::of_the_scenario(Architecture::Amd, Some(160), 160, "crashkernel=160M")]
+#[case::behind_the_initramfs(Architecture::Power9, None, 256, "crashkernel=256M@512M")]
+fn a_crash_kernel_has_memory_of_its_own_in_its_level_and_those_around(
+    #[case] of: Architecture,
+    #[case] set: Option<u32>,
+    #[case] mib: u32,
+    #[case] parameter: &str,
+) {
+    let without = plan_of(of, 0..=2, Metal::Emulated);
+    let mut plan = without.clone();
+    plan.levels[1].settings.kdump = Some(Kdump { crashkernel_mib: set });
+    for (index, more) in [(0, mib), (1, mib), (2, 0)] {
+        assert_eq!(plan.memory_mib(index), without.memory_mib(index) + more);
+        let machine = plan.machine(index, Instance::First);
+        let parameters = machine.boot.parameters().unwrap().split(' ');
+        let reserved: Vec<&str> = parameters.filter(|word| word.starts_with("crashkernel=")).collect();
+        let expected = if index == 1 { vec![parameter] } else { Vec::new() };
+        assert_eq!(reserved, expected);
+    }
+    plan.levels[1].settings.memory_mib = Some(2048);
+    assert_eq!(plan.memory_mib(1), 2048, "what a scenario sets is all that there is");
+}
+
 #[test]
 fn huge_pages_replace_the_memory_of_the_process() {
     let mut plan = plan(0..=2, Metal::Emulated);
