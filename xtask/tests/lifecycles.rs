@@ -84,7 +84,20 @@ fn a_save_without_room_is_an_error_that_says_so() {
     assert!(cell.text("symptom").contains("its file could not be written"), "{}", cell.text("symptom"));
 }
 
+fn an_l1_that_panics_boots_its_crash_kernel_which_shows_the_dump() {
+    let run = run("l1-crash-kernel/*/debian-13/debian-13/debian-13");
+    let cell = run.cell("l1-crash-kernel/");
+    assert_eq!((run.code, cell.text("verdict")), (Some(0), "pass"), "{:#}", cell.record);
+    let kernel = cell.record["levels"][1]["kernel"].as_str().unwrap();
+    let seen = cell.record["steps"][0]["output"].as_str().unwrap();
+    let of_kernel = format!("MiB of kernel {kernel}, with the nonce that was written to its log before; ");
+    assert!(seen.contains(&of_kernel) && seen.contains("; L2 answers, its counter "), "{seen}");
+    let (up, dump) = ("nestmatrix: level up", "nestmatrix: dump kernel up");
+    assert_eq!((lines(&cell, "L1", up), lines(&cell, "L1", dump)), (2, 1), "one dump between two boots");
+}
+
 trials! {
+    an_l1_that_panics_boots_its_crash_kernel_which_shows_the_dump;
     an_l1_is_paused_saved_and_reset_and_its_l2_lives_on_or_again;
     a_save_whose_qemu_is_killed_is_an_error_that_says_so;
     a_save_without_room_is_an_error_that_says_so;
