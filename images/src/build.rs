@@ -284,16 +284,26 @@ impl Build<'_> {
             fs::write(&to, &file.data).map_err(Error::io("write", &to))?;
             let lenient = materials.replaced == Some(Component::Kernel);
             let isa = self.recipe.isa();
-            let made = layouts.iter().map(|part| {
-                let made = assemble::initramfs(packages, part, init, &release, lenient, isa)?;
-                Ok((part, made))
-            });
-            let (part, (mut tree, missing)) = first(made).map_err(failed)?;
-            left_out = missing;
-            if let Some(copy) = &part.kernel_copy {
-                tree.insert(copy, Node::File(file.clone()));
-            }
-            pack::initramfs(&tree, part.compression, &folder.join(INITRAMFS))?;
+            let part = match (self.recipe.guest_on_image(), layouts.first()) {
+                (Some(guest), Some(part)) => {
+                    let (name, compression) = (self.recipe.name(), part.compression);
+                    guest.write_initramfs(name, packages, compression, &folder.join(INITRAMFS))?;
+                    part
+                }
+                _ => {
+                    let made = layouts.iter().map(|part| {
+                        let made = assemble::initramfs(packages, part, init, &release, lenient, isa)?;
+                        Ok((part, made))
+                    });
+                    let (part, (mut tree, missing)) = first(made).map_err(failed)?;
+                    left_out = missing;
+                    if let Some(copy) = &part.kernel_copy {
+                        tree.insert(copy, Node::File(file.clone()));
+                    }
+                    pack::initramfs(&tree, part.compression, &folder.join(INITRAMFS))?;
+                    part
+                }
+            };
             pack::disk(&to, &folder.join(INITRAMFS), &folder.join(DISK))?;
             kernel = owner(&path).map(|package| Kernel {
                 release,

@@ -63,6 +63,7 @@ impl Build<'_> {
                 packages.extend(debs);
                 (packages, image)
             }
+            Replacement::Guest(guest) => return self.gather_guest(guest),
         };
         if of_this_machine.iter().any(local_files::is_busybox) {
             loose.push(local_files::busybox(self.recipe.isa())?);
@@ -138,11 +139,16 @@ impl Build<'_> {
         rpm::fetch_version(&self.host(), source, &packages.text, wanted, self.reporter)
     }
 
-    /// The packages of a local kernel, and its image if that is in no package.
-    #[allow(clippy::type_complexity, reason = "one call site")]
-    fn local(&self, kernel: &LocalKernel) -> Result<(Vec<(Package, PathBuf)>, Vec<Loose>), Error> {
+    /// The path of a kernel of this release among the files of packages.
+    pub(crate) fn place_of_kernel(&self, release: &str) -> String {
         let patterns = self.recipe.kernel_images();
         let pattern = patterns.first().map_or("boot/vmlinuz-{release}", String::as_str);
+        pattern.replace("{release}", release)
+    }
+
+    /// The packages of a local kernel, and its image if that is in no package.
+    #[allow(clippy::type_complexity, reason = "one call site")]
+    pub(crate) fn local(&self, kernel: &LocalKernel) -> Result<(Vec<(Package, PathBuf)>, Vec<Loose>), Error> {
         let mut packages = Vec::new();
         let mut loose = Vec::new();
         for (path, digest) in &kernel.files {
@@ -159,7 +165,7 @@ impl Build<'_> {
             if is_package(path) {
                 packages.push((package, path.clone()));
             } else {
-                let place = pattern.replace("{release}", &package.version);
+                let place = self.place_of_kernel(&package.version);
                 loose.push(Loose { package, file: path.clone(), path: place, executable: false });
             }
         }

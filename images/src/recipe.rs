@@ -10,7 +10,8 @@ use crate::recipe_text::{Init, Packages, RecipeText};
 use crate::replacement::Derivation;
 use crate::windows::{self, WindowsRole};
 use crate::{
-    AddedProgram, BuiltSuite, Digest, DiskImage, InstalledEmulator, Media, Medium, Source, Sources, Suites,
+    AddedGuest, AddedProgram, BuiltSuite, Digest, DiskImage, InstalledEmulator, Media, Medium, Source,
+    Sources, Suites,
 };
 use nestmatrix_input::{Entry, FileProblem, InputError, InputErrors, InputFile, entries, is_toml};
 use nestmatrix_model::Isa;
@@ -145,6 +146,13 @@ impl Recipe {
         Self { text, digest, derivation: Some(Arc::new(derivation)), ..self.clone() }
     }
 
+    /// This recipe, which makes no other product than this.
+    pub(crate) fn with_only(mut self, product: Product) -> Self {
+        self.text.init.retain(|other, _| *other == product);
+        self.text.uefi = None;
+        self
+    }
+
     /// The name of the recipe: its file name without `.toml`.
     pub fn name(&self) -> &str {
         &self.text.name
@@ -204,6 +212,7 @@ pub struct Catalog {
     pub(crate) media: Vec<Arc<Medium>>,
     suites: Vec<Arc<BuiltSuite>>,
     programs: Vec<Arc<AddedProgram>>,
+    guests: Vec<Arc<AddedGuest>>,
     /// The disks that are prepared, by recipe.
     pub(crate) prepared: BTreeMap<String, DiskImage>,
     /// Why some of them can't be built on this machine.
@@ -245,9 +254,8 @@ impl Catalog {
         if errors.is_empty() {
             let extended = addition::extended(&additions, recipes.values());
             let (sources, media, suites) = (Vec::new(), Vec::new(), Vec::new());
-            let programs = Vec::new();
-            let (unbuildable, installed) = (BTreeMap::new(), BTreeMap::new());
-            let prepared = BTreeMap::new();
+            let (programs, guests) = (Vec::new(), Vec::new());
+            let (unbuildable, installed, prepared) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
             Ok(Self {
                 recipes,
                 extended,
@@ -257,6 +265,7 @@ impl Catalog {
                 media,
                 suites,
                 programs,
+                guests,
                 prepared,
                 unbuildable,
                 installed,
@@ -282,11 +291,12 @@ impl Catalog {
         self
     }
 
-    /// Adds the test suites that the user built, and the user's programs.
+    /// Adds the test suites that the user built, and the user's programs and guests.
     #[must_use]
     pub fn with_suites(self, suites: &Suites) -> Self {
         let programs = suites.programs().cloned().collect();
-        Self { suites: suites.iter().cloned().collect(), programs, ..self }
+        let guests = suites.guests().cloned().collect();
+        Self { suites: suites.iter().cloned().collect(), programs, guests, ..self }
     }
 
     /// The test suites that the user built.
@@ -297,6 +307,11 @@ impl Catalog {
     /// The programs of the user.
     pub fn programs(&self) -> &[Arc<AddedProgram>] {
         &self.programs
+    }
+
+    /// The guests of the user.
+    pub fn guests(&self) -> &[Arc<AddedGuest>] {
+        &self.guests
     }
 
     pub(crate) fn fill(&mut self) {

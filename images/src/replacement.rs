@@ -2,6 +2,7 @@
 //! images differ only in that component.
 
 use crate::digest::Hasher;
+use crate::guest::GuestOnImage;
 use crate::linux;
 use crate::package_source::{is_package, unpack};
 use crate::progress::{Progress, Reporter, Silent};
@@ -146,9 +147,19 @@ impl LocalKernel {
         })
     }
 
+    /// The instruction set that it is for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// Its files.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|(path, _)| path.as_path())
+        self.digests().map(|(path, _)| path)
+    }
+
+    /// Its files, each with its SHA-256.
+    pub fn digests(&self) -> impl Iterator<Item = (&Path, &Digest)> {
+        self.files.iter().map(|(path, digest)| (path.as_path(), digest))
     }
 }
 
@@ -161,13 +172,15 @@ pub enum Replacement {
     LocalKernel(LocalKernel),
     /// A QEMU.
     Qemu(Offered),
+    /// A guest of the user, which has its own initramfs, its own kernel, or both.
+    Guest(GuestOnImage),
 }
 
 impl Replacement {
     /// The replaced component.
     pub fn component(&self) -> Component {
         match self {
-            Self::Kernel(_) | Self::LocalKernel(_) => Component::Kernel,
+            Self::Kernel(_) | Self::LocalKernel(_) | Self::Guest(_) => Component::Kernel,
             Self::Qemu(_) => Component::Qemu,
         }
     }
@@ -182,6 +195,7 @@ impl Replacement {
         match self {
             Self::Kernel(offered) | Self::Qemu(offered) => &offered.version,
             Self::LocalKernel(kernel) => &kernel.release,
+            Self::Guest(guest) => guest.release(),
         }
     }
 
@@ -193,6 +207,7 @@ impl Replacement {
                 let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 kernel.files().map(name).collect::<Vec<_>>().join(", ")
             }
+            Self::Guest(guest) => guest.file_names(),
         }
     }
 
@@ -213,6 +228,7 @@ impl Replacement {
                 let digest = digests.finish();
                 format!("+local-kernel-{}-{}", plain(&kernel.release), &digest.as_str()[..8])
             }
+            Self::Guest(guest) => guest.suffix(),
         }
     }
 }
@@ -293,6 +309,7 @@ impl Recipe {
             Replacement::LocalKernel(kernel) => {
                 kernel.files.iter().fold(hasher, |hasher, (_, digest)| hasher.field(digest.as_str()))
             }
+            Replacement::Guest(guest) => guest.hash(hasher),
         };
         let name = format!("{}{}", self.name(), replacement.suffix());
         let base = self.name().to_owned();
@@ -316,7 +333,7 @@ impl Recipe {
             Replacement::Kernel(offered) | Replacement::Qemu(offered) => {
                 matches!(offered.source, OfferSource::Image { .. })
             }
-            Replacement::LocalKernel(_) => true,
+            Replacement::LocalKernel(_) | Replacement::Guest(_) => true,
         })
     }
 

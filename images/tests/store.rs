@@ -8,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nestmatrix_images::{Catalog, Emulator, Error, Image, LocalKernel, Product, Replacement, Silent};
+use nestmatrix_images::{
+    Catalog, Emulator, Error, Image, LocalGuest, LocalKernel, Product, Replacement, Silent, Suites,
+};
 use nestmatrix_model::Isa;
 use support::{Heard, Toy};
 
@@ -409,6 +411,49 @@ fn a_derived_image_differs_in_its_kernel_alone() {
     fs::remove_dir_all(toy.path("cache/packages")).unwrap();
     let error = store.ensure(&other, Product::Hypervisor, &Silent).unwrap_err();
     assert!(matches!(&error, Error::PackagesGone { recipe, .. } if recipe == "toy"), "{error}");
+}
+
+#[test]
+fn an_image_of_a_guest_has_its_files_and_needs_no_packages() {
+    let toy = Toy::new();
+    let catalog = Catalog::load(&toy.path("recipes")).unwrap();
+    let base = toy.store("cache", false).ensure(&toy.recipe(), Product::Minimal, &Silent).unwrap();
+    let store = toy.store("cache", true);
+    fs::remove_dir_all(toy.path("cache/packages")).unwrap();
+    fs::create_dir(toy.path("cache/packages")).unwrap();
+    let (kernel, initramfs) = (kernel_file(&toy, "7.0.1-mine+"), toy.path("guest.cpio"));
+    fs::write(&initramfs, "070701, as far as it is read").unwrap();
+    let mut suites = Suites::open(Some(toy.path("payloads"))).unwrap();
+    let build = |kernel: Option<&Path>, initramfs: Option<&Path>, suites: &mut Suites| {
+        let added = suites.add_guest("my-guest", kernel, initramfs).unwrap();
+        let local = LocalGuest::read(&added, &catalog).unwrap();
+        let recipe = local.recipe(&toy.recipe(), &base, &catalog).unwrap();
+        assert!(recipe.name().starts_with("toy+guest-my-guest-"), "{}", recipe.name());
+        assert_eq!((recipe.guest(), recipe.products()), (Some(&local), vec![Product::Minimal]));
+        let image = store.ensure(&recipe, Product::Minimal, &Silent).unwrap();
+        (
+            image.clone(),
+            fs::read(image.kernel().unwrap()).unwrap(),
+            fs::read(image.initramfs().unwrap()).unwrap(),
+        )
+    };
+    let (both, its_kernel, its_initramfs) = build(Some(&kernel), Some(&initramfs), &mut suites);
+    assert_eq!(its_kernel, fs::read(&kernel).unwrap());
+    assert!(its_initramfs.ends_with(b"070701, as far as it is read"));
+    assert_eq!(both.kernel_version().unwrap().release, "7.0.1-mine+");
+    let recorded = both.packages().iter().find(|package| package.name == "guest.cpio");
+    let local = LocalGuest::read(suites.guests().next().unwrap(), &catalog).unwrap();
+    assert_eq!(&recorded.unwrap().sha256, local.initramfs().unwrap().1);
+
+    let (one, its_kernel, _) = build(None, Some(&initramfs), &mut suites);
+    assert_eq!(its_kernel, fs::read(base.kernel().unwrap()).unwrap());
+    assert_eq!(one.kernel_version(), base.kernel_version());
+    let (other, ..) = build(Some(&kernel), None, &mut suites);
+    let digests = [both.digest(), one.digest(), other.digest(), base.digest()];
+    assert_eq!(digests.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{digests:?}");
+    // Its record says all of it.
+    assert_eq!(Suites::open(Some(toy.path("payloads"))).unwrap().guests().count(), 1);
+    assert!(suites.remove_program("my-guest").unwrap() && !suites.remove_program("my-guest").unwrap());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Programs of the user that steps run in levels, with the files that they need there.
 
-use super::registry::refused;
+use super::registry::{refused, whole_path};
 use crate::digest::Hasher;
 use crate::elf::ProgramFile;
 use crate::{Digest, Error};
@@ -90,14 +90,7 @@ impl AddedProgram {
         if let Err(reason) = check_name(name) {
             return Err(refused(program, reason));
         }
-        let whole = |path: &Path| {
-            let path = path.canonicalize().map_err(Error::io("open", path))?;
-            match path.to_str() {
-                Some(text) if !text.contains(char::is_control) => Ok(path),
-                _ => Err(refused(&path, "its path is not UTF-8, or has control characters".to_owned())),
-            }
-        };
-        let program = whole(program)?;
+        let program = whole_path(program)?;
         let state = fs::metadata(&program).map_err(Error::io("read", &program))?;
         if !state.is_file() {
             let suites: Vec<&str> = SuiteKind::ALL.iter().map(|kind| kind.word()).collect();
@@ -122,7 +115,7 @@ impl AddedProgram {
             {
                 return Err(refused(&from, format!("{to:?} is no absolute path for it in a level")));
             }
-            added.files.push(AddedFile { from: whole(&from)?, to });
+            added.files.push(AddedFile { from: whole_path(&from)?, to });
         }
         added.sha256 = added.digest_now()?;
         Ok(added)

@@ -1,5 +1,6 @@
-//! The suites and programs that the user added. A record is `SUITE.toml` or `PROGRAM.toml` in a folder of the user's configuration.
+//! The suites, programs and guests that the user added. A record is `NAME.toml` in a folder of the user's configuration.
 
+use super::guest::AddedGuest;
 use super::program::{AddedFile, AddedProgram, check_name};
 use super::selftests;
 use super::unit_tests::{self, UnitTest};
@@ -90,12 +91,13 @@ impl BuiltSuite {
     }
 }
 
-/// All suites and programs of this user.
+/// All suites, programs and guests of this user.
 #[derive(Debug, Clone)]
 pub struct Suites {
     folder: PathBuf,
     all: Vec<Arc<BuiltSuite>>,
     programs: Vec<Arc<AddedProgram>>,
+    guests: Vec<Arc<AddedGuest>>,
 }
 
 impl Suites {
@@ -106,22 +108,29 @@ impl Suites {
     /// [`Error::Suite`] if a record is wrong, [`Error::Io`] if it can't be read.
     pub fn open(folder: Option<PathBuf>) -> Result<Self, Error> {
         let Some(folder) = folder.or_else(|| config::folder("payloads")) else {
-            return Ok(Self { folder: PathBuf::new(), all: Vec::new(), programs: Vec::new() });
+            let (programs, guests) = (Vec::new(), Vec::new());
+            return Ok(Self { folder: PathBuf::new(), all: Vec::new(), programs, guests });
         };
-        let (mut all, mut programs) = (Vec::new(), Vec::new());
+        let (mut all, mut programs, mut guests) = (Vec::new(), Vec::new(), Vec::new());
         for path in config::files(&folder)? {
             let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
             let wrong = |e: toml::de::Error| refused(&path, e.message().to_owned());
             let table: toml::Table = toml::from_str(&text).map_err(wrong)?;
-            if table.contains_key("program") {
+            let name = || {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                check_name(&name).map_err(|reason| refused(&path, reason))?;
+                check_name(&name).map_err(|reason| refused(&path, reason)).map(|()| name)
+            };
+            if table.contains_key("kernel") || table.contains_key("initramfs") {
+                let name = name()?;
+                guests.push(Arc::new(AddedGuest { name, ..toml::from_str(&text).map_err(wrong)? }));
+            } else if table.contains_key("program") {
+                let name = name()?;
                 programs.push(Arc::new(AddedProgram { name, ..toml::from_str(&text).map_err(wrong)? }));
             } else {
                 all.push(Arc::new(toml::from_str(&text).map_err(wrong)?));
             }
         }
-        Ok(Self { folder, all, programs })
+        Ok(Self { folder, all, programs, guests })
     }
 
     /// Every suite, by name.
@@ -134,7 +143,41 @@ impl Suites {
         self.programs.iter()
     }
 
-    /// Adds a program and the files that it needs, or replaces the one of this name. All of them are read, and stay where they are.
+    /// Every guest, by name.
+    pub fn guests(&self) -> impl Iterator<Item = &Arc<AddedGuest>> {
+        self.guests.iter()
+    }
+
+    /// Adds a guest, or replaces the program or the guest of this name. Its files are read, and stay where they are.
+    ///
+    /// # Errors
+    /// [`Error::Suite`] if the name or a file can't be used, or [`Error::Io`].
+    pub fn add_guest(
+        &mut self,
+        name: &str,
+        kernel: Option<&Path>,
+        initramfs: Option<&Path>,
+    ) -> Result<Arc<AddedGuest>, Error> {
+        if self.folder.as_os_str().is_empty() {
+            return Err(refused(Path::new(name), NO_FOLDER.to_owned()));
+        }
+        let added = Arc::new(AddedGuest::new(name, kernel, initramfs)?);
+        self.write(name, &*added)?;
+        self.forget(name);
+        self.guests.push(Arc::clone(&added));
+        self.guests.sort_by(|one, other| one.name().cmp(other.name()));
+        Ok(added)
+    }
+
+    /// Forgets the program or the guest of this name. Returns whether there was one.
+    fn forget(&mut self, name: &str) -> bool {
+        let before = self.programs.len() + self.guests.len();
+        self.programs.retain(|program| program.name() != name);
+        self.guests.retain(|guest| guest.name() != name);
+        self.programs.len() + self.guests.len() < before
+    }
+
+    /// Adds a program and the files that it needs, or replaces the program or the guest of this name. All of them are read, and stay where they are.
     ///
     /// # Errors
     /// [`Error::Suite`] if the name or a file can't be used, or [`Error::Io`].
@@ -149,20 +192,18 @@ impl Suites {
         }
         let added = Arc::new(AddedProgram::new(name, program, files)?);
         self.write(name, &*added)?;
-        self.programs.retain(|other| other.name() != name);
+        self.forget(name);
         self.programs.push(Arc::clone(&added));
         self.programs.sort_by(|one, other| one.name().cmp(other.name()));
         Ok(added)
     }
 
-    /// Removes the record of a program. Returns whether there was one. Its files stay.
+    /// Removes the record of a program or a guest. Returns whether there was one. Its files stay.
     ///
     /// # Errors
     /// [`Error::Io`] if the record can't be removed.
     pub fn remove_program(&mut self, name: &str) -> Result<bool, Error> {
-        let before = self.programs.len();
-        self.programs.retain(|program| program.name() != name);
-        if self.programs.len() == before {
+        if !self.forget(name) {
             return Ok(false);
         }
         remove(&self.record(name)).map(|()| true)
@@ -229,6 +270,15 @@ impl Suites {
         let record = self.record(name);
         let text = toml::to_string(added).map_err(io::Error::other);
         text.and_then(|text| replace_file(&record, &text)).map_err(Error::io("write", &record))
+    }
+}
+
+/// The whole path of a file that the user names.
+pub(super) fn whole_path(path: &Path) -> Result<PathBuf, Error> {
+    let path = path.canonicalize().map_err(Error::io("open", path))?;
+    match path.to_str() {
+        Some(text) if !text.contains(char::is_control) => Ok(path),
+        _ => Err(refused(&path, "its path is not UTF-8, or has control characters".to_owned())),
     }
 }
 
