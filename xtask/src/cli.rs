@@ -67,7 +67,7 @@ pub enum Command {
     Sources(crate::sources::Arguments),
     /// Add, list and check disk images of whole systems, such as RHEL's image for KVM guests
     Media(crate::media::Arguments),
-    /// Add, list and check programs and test suites that run in levels
+    /// Add, list and check programs, guests and test suites that run in levels
     Payloads(crate::payloads::Arguments),
     /// Compare what the emulated metal gets wrong with its list of errata
     MetalErrata(crate::metal_errata::Arguments),

@@ -58,6 +58,11 @@ pub fn recipes(folder: &RecipesFolder) -> Result<Catalog, Failure> {
     recipes_with(folder, &sources()?)
 }
 
+/// The image recipes that came with the program.
+pub fn own_recipes() -> Result<Catalog, Failure> {
+    recipes(&RecipesFolder { recipes: settings::data().join("images/recipes") })
+}
+
 /// The image recipes, with those of these sources and of the user's media, with what is known of disks that are prepared, and with
 /// marks at those whose images are not available on this machine.
 pub fn recipes_with(folder: &RecipesFolder, sources: &Sources) -> Result<Catalog, Failure> {

@@ -39,6 +39,8 @@ pub enum Act {
     Wait(u64),
     /// The level prints this line on its console.
     Say(String),
+    /// The level prints this on its console, and does not end the line.
+    Begin(String),
     /// This text comes on the level's channel of this kind (`console`, `agent`) as fast as it is read, forever.
     Flood(String, String),
     /// The level's guest agent starts to answer.

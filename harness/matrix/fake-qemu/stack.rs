@@ -171,9 +171,8 @@ impl Stack {
     }
 
     fn event(&self, level: u8, name: &str, data: &Value) {
-        let seconds = self.began.elapsed().as_secs();
-        let event =
-            json!({"event": name, "data": data, "timestamp": {"seconds": seconds, "microseconds": 0}});
+        let timestamp = json!({"seconds": self.began.elapsed().as_secs(), "microseconds": 0});
+        let event = json!({"event": name, "data": data, "timestamp": timestamp});
         self.send(&self.channel(level, "qmp"), event);
     }
 
@@ -240,6 +239,7 @@ impl Stack {
             match act {
                 Act::Wait(milliseconds) => std::thread::sleep(Duration::from_millis(*milliseconds)),
                 Act::Say(line) => say(line),
+                Act::Begin(text) => _ = self.send_bytes(&console, text.as_bytes()),
                 Act::Flood(kind, text) => {
                     let channel = self.channel(level, kind);
                     let text = text.repeat(FLOOD / text.len().max(1));

@@ -1235,3 +1235,47 @@ fn an_emulator_as_l0_has_no_libvirt() {
     });
     assert!(report.contains("L1 can't be launched by libvirt: L0 is qemu-tcg"), "{report}");
 }
+
+#[rstest]
+#[case::not_innermost(
+    "[levels.l1]\npayload = \"my-guest\"",
+    "L1 can't boot a payload: it is not a guest that runs no guests"
+)]
+#[case::nothing_to_wait_for("[levels.l2]\nready = \"login:\"", "key `ready` has no meaning here")]
+#[case::of_a_disk(
+    "[levels.l2]\npayload = \"my-guest\"\nboots = \"disk\"",
+    "key `payload` has no meaning here"
+)]
+#[case::by_libvirt(
+    "[levels.l2]\npayload = \"my-guest\"\nlaunch = \"libvirt\"",
+    "key `payload` has no meaning here"
+)]
+#[case::suite(
+    "[levels.l2]\npayload = \"kvm-unit-tests\"",
+    "`kvm-unit-tests` is not the name of a guest that was added"
+)]
+#[case::several_lines(
+    "[levels.l2]\npayload = \"my-guest\"\nready = \"a\\nb\"",
+    "`a\\nb` is not the text of a guest that works"
+)]
+#[case::step_in_it(
+    "[levels.l2]\npayload = \"my-guest\"\n[[step]]\nname = \"s\"\nafter = \"l2-check\"\non = \"l1\"\nrun = \"true\"",
+    "the step `s` needs L2 after its report, but L2 boots a payload, which takes no commands"
+)]
+#[case::no_stage_without_it("[expect]\noutcome = \"stops\"\nstage = \"l2-ready\"", "l2-ready")]
+fn what_can_not_be_a_guest_is_an_error(#[case] more: &str, #[case] expected: &str) {
+    let report = scenario_and(more);
+    assert!(report.contains(expected), "{report}");
+    assert!(report.contains("preview.toml"), "{report}");
+}
+
+#[test]
+fn a_guest_that_is_waited_for_has_a_stage_of_its_own() {
+    let guest = "[levels.l2]\npayload = \"my-guest\"\nready = \"login:\"\n\
+                 [expect]\noutcome = \"stops\"\nstage = \"l2-ready\"\nsymptom-kind = \"guest-failed\"\n";
+    let (loaded, _) = load(|root| write(root, "product/preview.toml", format!("{SCENARIO}\n{guest}")));
+    let matrix = loaded.unwrap();
+    let cell = &matrix.cells()[0];
+    assert_eq!(cell.stages().last().map(ToString::to_string).as_deref(), Some("l2-ready"));
+    assert_eq!(cell.guest().map(|guest| guest.payload.as_str()), Some("my-guest"));
+}

@@ -22,11 +22,13 @@ pub enum StageKind {
     Kvm,
     /// The level shows that it ran under KVM. Only the innermost level has this stage.
     Check,
+    /// The user's guest in the level says that it works. Only an innermost level that waits for this has this stage.
+    Ready,
 }
 
 impl Word for StageKind {
     const WHAT: &'static str = "stage";
-    const ALL: &'static [Self] = &[Self::Launch, Self::Boot, Self::Kvm, Self::Check];
+    const ALL: &'static [Self] = &[Self::Launch, Self::Boot, Self::Kvm, Self::Check, Self::Ready];
 
     fn word(self) -> &'static str {
         match self {
@@ -34,6 +36,7 @@ impl Word for StageKind {
             Self::Boot => "boot",
             Self::Kvm => "kvm",
             Self::Check => "check",
+            Self::Ready => "ready",
         }
     }
 }
@@ -53,7 +56,8 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Every stage of a stack that has L0 to `innermost`, in order.
+    /// Every stage of a stack that has L0 to `innermost`, in order. A stack with a guest of the user has [`StageKind::Ready`] after
+    /// them.
     pub fn of_stack(innermost: LevelNumber) -> Vec<Self> {
         let mut stages = vec![Self::Provision];
         for level in LevelNumber::up_to(innermost) {
@@ -75,6 +79,8 @@ impl Stage {
     /// Every stage that some stack has.
     fn all() -> Vec<Self> {
         let mut stages: Vec<Self> = LevelNumber::ALL.into_iter().flat_map(Self::of_stack).collect();
+        let innermost = LevelNumber::ALL.into_iter().filter(|level| level.reports());
+        stages.extend(innermost.map(|level| Self::Level(level, StageKind::Ready)));
         stages.sort();
         stages.dedup();
         stages

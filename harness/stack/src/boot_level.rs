@@ -13,16 +13,14 @@ use nestmatrix_vmm::wire::{Notice, Wire};
 use qapi::qmp::{self, RebootAction};
 use tokio::sync::mpsc;
 
-use super::channels::ConsoleShell;
+use super::Stop;
 use super::innermost_machine::Fitted;
-use super::level::{Hosting, Launched, Level, Reported, StartedOn, Up};
+use super::level::{Hosting, Launched, Level, StartedOn, Up};
 use super::machines::{MachineId, Requested};
-use super::report::ReportReader;
 use super::snapshots::{Snapshot, SnapshotLevel};
 use super::stack::Stack;
-use super::watch::{Watch, WatchEvent};
-use super::{Hypervisor, Stop};
-use crate::host::{BootedLevel, ConsoleLevel, Host, Relay, WindowsLevel, last_lines_of};
+use super::watch::WatchEvent;
+use crate::host::{BootedLevel, ConsoleLevel, Host, Relay, WindowsLevel};
 use crate::launcher::launch;
 
 /// Number of a monitor's notices that may wait in the queue; a sender that exceeds this blocks.
@@ -51,7 +49,12 @@ pub(super) struct Started {
 
 impl Stack<'_> {
     /// Begins a stage of a level.
-    async fn begin(&mut self, role: Role<'_>, level: LevelNumber, kind: StageKind) -> Result<(), Stop> {
+    pub(super) async fn begin(
+        &mut self,
+        role: Role<'_>,
+        level: LevelNumber,
+        kind: StageKind,
+    ) -> Result<(), Stop> {
         match role {
             Role::First => self.begin_stage(Stage::Level(level, kind)).await,
             // It has been up before; only whether it can still host is a stage.
@@ -126,6 +129,11 @@ impl Stack<'_> {
                 None => plan.reports(level) && !plan.stays,
             };
             self.watch.add(level, powers_off);
+            if let (Some(ready), Some(console)) =
+                (plan.levels[index].settings.ready(), self.watch.console(level))
+            {
+                console.await_text(ready);
+            }
             if let (Some(listener), Some(console)) = (&self.console_listener, self.watch.console(level)) {
                 console.listen(Some(Rc::clone(listener)));
             }
@@ -316,71 +324,6 @@ impl Stack<'_> {
     /// Waits until the agent at the other end of `wire` answers.
     pub(super) async fn greet(&mut self, id: impl Into<MachineId>, wire: Wire) -> Result<Agent, Stop> {
         self.during(id, async move { Ok(Agent::greet(wire).await?) }).await
-    }
-
-    /// Waits until the innermost level has reported, and takes commands if it should stay up.
-    pub(super) async fn wait_for_report(
-        &mut self,
-        launched: Level<Launched>,
-        role: Role<'_>,
-    ) -> Result<Option<Level<Reported>>, Stop> {
-        let id = launched.id;
-        if matches!(role, Role::First) {
-            let begun = |watch: &Watch| watch.console(id)?.report(|report| report.begun().then_some(()));
-            let begun = self.until(id, begun).await;
-            begun.map_err(|stop| self.unless_firmware_failed(id, stop))?;
-            self.begin(role, id.level, StageKind::Check).await?;
-        }
-        let complete = |watch: &Watch| watch.console(id)?.report(|report| report.complete().cloned());
-        let report = self.until(id, complete).await;
-        let report = report.map_err(|stop| self.unless_firmware_failed(id, stop))?;
-        self.check_kernel(id, &report.kernel)?;
-        self.check_cpus(id, report.cpus)?;
-        self.ledger.measured(id).report = Some(report);
-        if self.request.plan.hypervisor_of(id.level) == Hypervisor::HyperV {
-            // It ends by itself, and takes no commands: Windows only passes on what it says.
-            self.machines.may_end(id);
-            return Ok(None);
-        }
-        if !self.request.plan.stays {
-            return Ok(None);
-        }
-        self.until(id, |watch| watch.shell_is_ready(id)).await?;
-        // Without it, nothing would check later that this level is still alive.
-        let shell = self.shell(id)?;
-        Ok(Some(launched.becomes(Reported { shell })))
-    }
-
-    /// Waits until the innermost level, which is an installed system, takes commands, and has it report.
-    pub(super) async fn ask_for_report(
-        &mut self,
-        launched: Level<Launched>,
-        role: Role<'_>,
-    ) -> Result<(), Stop> {
-        let up = self.come_up(launched).await?;
-        let id = up.id;
-        self.levels.add(up.clone());
-        self.begin(role, id.level, StageKind::Check).await?;
-        let printed = self.during(id, up.state.host.report()).await?;
-        let mut reader = ReportReader::default();
-        String::from_utf8_lossy(&printed.stdout).lines().for_each(|line| reader.line(line));
-        let Some(report) = reader.complete().cloned() else {
-            let said = last_lines_of(&String::from_utf8_lossy(&printed.stderr));
-            let why = if said.is_empty() { "its script printed no complete report".to_owned() } else { said };
-            return Err(self.harness(format!("{} can't report: {why}", id.level)).about(id.level));
-        };
-        self.check_kernel(id, &report.kernel)?;
-        self.check_system(id, &report.system, &report.version)?;
-        self.check_cpus(id, report.cpus)?;
-        self.check_tpm(id, &*up.state.host).await?;
-        self.ledger.measured(id).report = Some(report);
-        Ok(())
-    }
-
-    /// The shell on the console of a machine.
-    fn shell(&self, id: MachineId) -> Result<ConsoleShell, Stop> {
-        let shell = self.channels.shell(id).cloned();
-        shell.ok_or_else(|| self.harness(format!("{} has no console", id.in_words())))
     }
 
     /// Asks a level that takes commands whether it can be a hypervisor.

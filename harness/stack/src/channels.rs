@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use nestmatrix_model::LevelNumber;
-use nestmatrix_vmm::guest::{Answers, Console, ExecOutput, PanelLines, SharedAnswers, Shell};
+use nestmatrix_vmm::guest::{Answers, Console, ExecOutput, PanelLines, SharedAnswers, Shell, Shown};
 use nestmatrix_vmm::qemu::{ChannelKind, ChannelName};
 use nestmatrix_vmm::wire::{Notice, Speaker, Transcript, Wire};
 use tokio::net::UnixStream;
@@ -148,14 +148,12 @@ impl Channels {
         let answers = view.answers().clone();
         let (from_guest, to_guest) = stream.into_split();
         let mut panel = on_panel.then(PanelLines::default);
-        let each = move |line| {
-            let line = match &mut panel {
-                Some(panel) => panel.line(line),
-                None => Some(line),
-            };
-            if let Some(line) = line {
-                view.line(line);
-            }
+        let each = move |shown| match (shown, &mut panel) {
+            (Shown::Line(line), Some(panel)) => panel.line(line).into_iter().for_each(|line| view.line(line)),
+            (Shown::Line(line), None) => view.line(line),
+            (Shown::Unfinished(text), None) => view.unfinished(&text),
+            // The lines of a panel come complete.
+            (Shown::Unfinished(_), Some(_)) => {}
         };
         tokio::task::spawn_local(reader.read(from_guest, each));
         let shell = if on_panel { Shell::on_panel(to_guest) } else { Shell::new(to_guest) };

@@ -33,6 +33,8 @@ pub(super) struct ConsoleView(Rc<Inner>);
 struct Inner {
     shown: RefCell<Shown>,
     answers: SharedAnswers,
+    /// The text by which the user's guest says that it works, if the boot waits for it.
+    awaited: RefCell<Option<String>>,
     /// Reads every line, too.
     listener: RefCell<Option<Rc<dyn ConsoleListener>>>,
     /// Notified after every line, for the watch of the stack.
@@ -43,6 +45,8 @@ struct Inner {
 struct Shown {
     lines: VecDeque<String>,
     report: ReportReader,
+    /// Whether the awaited text has come after the report.
+    is_ready: bool,
     /// How the level failed, in its kernel's words. The first failure is the cause; the others are consequences.
     failure: Option<(GuestFailure, String)>,
     /// Whether the failure was reported already.
@@ -59,6 +63,7 @@ impl ConsoleView {
         Self(Rc::new(Inner {
             shown: RefCell::default(),
             answers: SharedAnswers::default(),
+            awaited: RefCell::default(),
             listener: RefCell::default(),
             changed,
         }))
@@ -72,6 +77,7 @@ impl ConsoleView {
         }
         let mut shown = self.0.shown.borrow_mut();
         shown.last_line_at = Some(Instant::now());
+        shown.is_ready |= self.is_awaited(&shown, &line);
         shown.report.line(&line);
         match symptom_in(&line) {
             Some(GuestSymptom::Fatal(failure, said)) if shown.failure.is_none() => {
@@ -93,6 +99,31 @@ impl ConsoleView {
         self.0.changed.notify_one();
     }
 
+    /// Takes in what has come so far of the next line. A prompt is not ended.
+    pub(super) fn unfinished(&self, text: &str) {
+        let mut shown = self.0.shown.borrow_mut();
+        let is_ready = self.is_awaited(&shown, text);
+        if is_ready && !std::mem::replace(&mut shown.is_ready, true) {
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// Whether a text is the awaited one. The report comes before the guest.
+    fn is_awaited(&self, shown: &Shown, text: &str) -> bool {
+        let awaited = self.0.awaited.borrow();
+        shown.report.complete().is_some() && awaited.as_ref().is_some_and(|awaited| text.contains(awaited))
+    }
+
+    /// From now on, `text` is awaited after the report.
+    pub(super) fn await_text(&self, text: &str) {
+        self.0.awaited.replace(Some(text.to_owned()));
+    }
+
+    /// Whether the awaited text has come, if one is awaited.
+    pub(super) fn is_ready(&self) -> bool {
+        self.0.awaited.borrow().is_none() || self.0.shown.borrow().is_ready
+    }
+
     /// The level boots again: what it has shown so far was its earlier life.
     pub(super) fn begin_again(&self) {
         self.0.answers.clear();
@@ -109,10 +140,10 @@ impl ConsoleView {
         self.0.listener.replace(listener);
     }
 
-    /// Whether the level has reported, or has said all that a listener waits for.
+    /// Whether the level has reported and its guest works, or has said all that a listener waits for.
     pub(super) fn is_complete(&self) -> bool {
         let heard_all = self.0.listener.borrow().as_ref().is_some_and(|listener| listener.is_complete());
-        heard_all || self.report(|report| report.complete().is_some())
+        heard_all || self.report(|report| report.complete().is_some()) && self.is_ready()
     }
 
     /// The level's report as far as it is known.
@@ -162,5 +193,46 @@ impl ConsoleView {
     /// When the last line came.
     pub(super) fn last_line_at(&self) -> Option<Instant> {
         self.0.shown.borrow().last_line_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view() -> ConsoleView {
+        let view = ConsoleView::new(Rc::default());
+        view.await_text("login:");
+        view
+    }
+
+    fn report(view: &ConsoleView) {
+        let lines = ["nestmatrix-report-begin", "nonce=1", "nestmatrix-report-end"];
+        lines.into_iter().for_each(|line| view.line(line.to_owned()));
+    }
+
+    #[test]
+    fn a_prompt_counts_before_its_line_ends_and_only_after_the_report() {
+        let view = view();
+        view.line("login: is on the kernel's command line".to_owned());
+        view.unfinished("login: ");
+        assert!(!view.is_ready());
+        report(&view);
+        assert!(!view.is_ready() && !view.is_complete());
+        view.unfinished("log");
+        assert!(!view.is_ready());
+        view.unfinished("login: ");
+        assert!(view.is_ready() && view.is_complete());
+    }
+
+    #[test]
+    fn what_was_said_before_a_reset_does_not_count() {
+        let view = view();
+        report(&view);
+        view.line("my-guest login: root".to_owned());
+        assert!(view.is_ready());
+        view.begin_again();
+        report(&view);
+        assert!(!view.is_ready());
     }
 }

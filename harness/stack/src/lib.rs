@@ -18,6 +18,7 @@ mod first_boot;
 mod guest_counters;
 pub mod host;
 mod hypervisor;
+mod innermost;
 mod innermost_machine;
 mod kdump;
 pub mod launcher;

@@ -115,6 +115,7 @@ fn levels(planned: &Planned) -> Vec<LevelRecord> {
         uefi: None,
         swtpm: None,
         other_qemu: None,
+        guest: None,
         seen: LevelFacts {
             clock_slowdown: None,
             kernel: Some("6.1.0-50-cloud-amd64".to_owned()),

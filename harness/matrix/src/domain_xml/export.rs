@@ -52,6 +52,14 @@ pub enum ExportProblem {
         /// The level with Windows.
         level: LevelNumber,
     },
+    /// The level boots a guest of the user, whose initramfs only nestmatrix packs.
+    #[error("{level} boots the payload {payload}, and only levels whose images have recipes are exported")]
+    Payload {
+        /// The level.
+        level: LevelNumber,
+        /// The name of the payload.
+        payload: String,
+    },
     /// Windows starts a level, which then has no domain XML.
     #[error("the Windows around {level} starts it by `launch = \"{launch}\"`, so it has no domain XML")]
     StartedByWindows {
@@ -88,6 +96,9 @@ impl Export<'_> {
         let launch = inner[index].settings.launch();
         if let Some(windows) = inner[index..].iter().find(|spec| spec.system.is_windows()) {
             return Err(ExportProblem::Windows { level: windows.level });
+        }
+        if let Some(guest) = &inner[index].settings.guest {
+            return Err(ExportProblem::Payload { level, payload: guest.payload.clone() });
         }
         if launch.is_by_windows() {
             return Err(ExportProblem::StartedByWindows { level, launch });

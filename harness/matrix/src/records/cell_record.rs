@@ -11,7 +11,7 @@ use nestmatrix_stack::{
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{DiskRecord, SkipReason, UefiRecord, VerdictWord, in_one_line};
+use super::{DiskRecord, GuestRecord, SkipReason, UefiRecord, VerdictWord, in_one_line};
 use crate::contained::RelativeFolder;
 use crate::scenario::{Cell, CellName, Expectation, Fingerprint, KnownFlaky, Tier};
 
@@ -44,6 +44,9 @@ pub struct LevelRecord {
     /// The other QEMU that it could be migrated to, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_qemu: Option<OtherQemuRecord>,
+    /// The guest of the user that it booted, if it booted one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GuestRecord>,
     /// What was seen in it.
     #[serde(flatten)]
     pub seen: LevelFacts,

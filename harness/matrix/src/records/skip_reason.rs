@@ -68,9 +68,9 @@ pub enum SkipReason {
         /// Why it can't run.
         why: String,
     },
-    /// A step runs a program that the user did not add, or that can't run in its level.
+    /// A step runs a program, or a level boots a guest, that the user did not add or that does not fit.
     NoPayload {
-        /// The name of the program.
+        /// The name of the payload.
         payload: String,
         /// Why it can't run.
         why: String,

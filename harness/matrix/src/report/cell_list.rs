@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nestmatrix_model::{Architecture, Fidelity, LevelNumber, Version};
+use nestmatrix_model::{Architecture, Fidelity, Guest, LevelNumber, Version};
 use nestmatrix_stack::Metal;
 use serde::Serialize;
 
@@ -49,6 +49,9 @@ pub struct Row {
     /// The systems of its levels that the authors of nestmatrix have not yet run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_yet_run: Vec<String>,
+    /// The guest of the user that its innermost level boots, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
     /// The missing requirements, each once; if there are any, the cell is skipped.
     pub missing: Vec<String>,
 }
@@ -114,6 +117,7 @@ impl<'m> Listing<'m> {
                 deny_stand_ins: cell.deny_stand_ins.clone(),
                 expectation: cell.expectation.clone(),
                 not_yet_run: cell.untried().map(str::to_owned).collect(),
+                guest: cell.guest().cloned(),
                 missing,
             }
         };

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nestmatrix_model::LevelNumber;
+use nestmatrix_model::{Guest, LevelNumber};
 
 use super::cell_list::{LevelRow, Listing, Row};
 use super::media::PROSE;
@@ -74,6 +74,11 @@ fn scenario(scenario: &Scenario, rows: &[&Row], style: &Style) -> String {
     prose.push(("claims: ", claims(rows).join(", ")));
     prose.extend(scenario.note.iter().map(|note| ("note: ", note.clone())));
     let untried = rows.iter().flat_map(|row| row.not_yet_run.iter().map(String::as_str));
+    prose.extend(
+        rows.iter()
+            .find_map(|row| row.guest.as_ref())
+            .map(|guest| ("boots a guest of yours: ", described(guest))),
+    );
     prose.extend(not_yet_run(untried).map(|untried| ("", untried)));
     prose.extend(scenario.deny_stand_ins.iter().map(|reason| ("takes no stand-ins: ", reason.clone())));
     for (label, text) in prose {
@@ -88,6 +93,12 @@ fn scenario(scenario: &Scenario, rows: &[&Row], style: &Style) -> String {
         }
     }
     out + "\n"
+}
+
+/// The guest of the user that the innermost level boots.
+fn described(Guest { payload, ready }: &Guest) -> String {
+    let waits = ready.as_ref().map(|ready| format!(", and waits for {ready:?} on its console"));
+    format!("payload {payload}{}", waits.unwrap_or_default())
 }
 
 /// The claims that these cells try, each once, those of their own document first.

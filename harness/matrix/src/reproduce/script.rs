@@ -246,7 +246,8 @@ impl Reproduction<'_> {
     fn settings(&self, plan: &StackPlan, impossible: Option<&str>) -> String {
         let recorded = if self.harness_at_fault { None } else { outcome::of(self.stopped) };
         let innermost = plan.innermost();
-        let may_shut_down = plan.reports(innermost) && !plan.stays;
+        let waits = plan.levels.last().is_some_and(|level| level.settings.ready().is_some());
+        let may_shut_down = plan.reports(innermost) && !plan.stays && !waits;
         let channels = plan.levels.iter().map(|level| outcome::word(level.level));
         let channels: Vec<String> =
             channels.flat_map(|level| [format!("{level}.qmp"), format!("{level}.console")]).collect();

@@ -178,6 +178,11 @@ impl Writer<'_> {
                 self.line(&format!("take_commands {name}"));
             }
             self.end(Stage::Level(level, StageKind::Check));
+            if let Some(ready) = self.plan.levels[index].settings.ready() {
+                self.begin(level, StageKind::Ready);
+                self.line(&format!("must_work {name} {}", word(ready)));
+                self.end(Stage::Level(level, StageKind::Ready));
+            }
         } else {
             self.line(&format!("take_commands {name}"));
             self.end(Stage::Level(level, StageKind::Boot));

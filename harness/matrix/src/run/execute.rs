@@ -58,7 +58,7 @@ pub async fn execute(
     let mut stopping = cancellation.clone();
     let mut plan = plan.clone();
     let provisioned = tokio::select! {
-        provisioned = provision(&mut plan, &setting, &cancellation) => Some(provisioned?),
+        provisioned = provision(&mut plan, &mut setting, &cancellation) => Some(provisioned?),
         () = stopping.requested() => None,
     };
     let (images, undelivered) = provisioned.unwrap_or_default();

@@ -110,7 +110,7 @@ impl ReadyCell {
 
 impl ReadyLevel {
     fn record(&self, observation: &Observation) -> LevelRecord {
-        let Self { planned, image, uefi, swtpm, other_qemu } = self;
+        let Self { planned, image, uefi, swtpm, other_qemu, guest } = self;
         LevelRecord {
             level: planned.spec.level,
             required: planned.spec.system.to_string(),
@@ -126,6 +126,7 @@ impl ReadyLevel {
                 let qemu = image.qemu_version().map(|qemu| qemu.version.clone());
                 OtherQemuRecord { os, image: image.into(), qemu, fidelity, fidelity_reason: reason }
             }),
+            guest: guest.clone(),
             seen: observation.levels.get(&planned.spec.level).cloned().unwrap_or_default(),
         }
     }

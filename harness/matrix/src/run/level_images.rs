@@ -83,9 +83,9 @@ impl Planner<'_> {
                             permitted,
                             &choice,
                         );
-                        let others = others
-                            .into_iter()
-                            .filter_map(|choice| Some(Alternative { boots: boots(&choice)?, choice }));
+                        let others = others.into_iter().filter_map(|choice| {
+                            Some(Alternative { boots: boots(&choice)?, choice: self.marked(choice, spec) })
+                        });
                         (boots(&choice), others.collect())
                     };
                     let is_outermost = levels.iter().all(|level: &PlannedLevel| level.boots.is_none());
@@ -104,7 +104,8 @@ impl Planner<'_> {
                     let other_qemu = self.other_qemu(cell, spec, metal, permitted);
                     match (self.firmware(spec, isa), swtpm, other_qemu) {
                         (Ok(firmware), Ok(swtpm), Ok(other_qemu)) => {
-                            let (spec, boots) = (spec.clone(), recipe);
+                            let (choice, boots) = (self.marked(choice, spec), recipe);
+                            let spec = spec.clone();
                             levels.push(PlannedLevel {
                                 spec,
                                 choice,
@@ -133,6 +134,7 @@ impl Planner<'_> {
         }
         reasons.extend(self.without_suite(cell));
         reasons.extend(self.without_payload(cell));
+        reasons.extend(self.without_guest(cell));
         if reasons.is_empty() { Ok(levels) } else { Err(reasons) }
     }
 

@@ -9,6 +9,7 @@ mod event;
 mod execute;
 mod fate;
 mod guest_volumes;
+mod guests;
 mod installed_emulator;
 mod judged_cell;
 mod level_images;

@@ -7,6 +7,7 @@ use nestmatrix_images::{Catalog, Error, Image, Product};
 use nestmatrix_model::Isa;
 use nestmatrix_stack::{Cancellation, Metal};
 
+use super::guests;
 use super::outermost::{EmulatorSource, emulator_source, outermost_image, outermost_program};
 use super::panic::caught;
 use super::{DiskPreparation, Fate, Planned, Rerouted, RunError, RunPlan, Setting};
@@ -26,6 +27,11 @@ impl Images {
         }
     }
 
+    /// Notes why an image is not available.
+    pub(super) fn refuse(&mut self, key: &(String, Product), why: String) {
+        self.0.insert(key.clone(), Err(why));
+    }
+
     /// Name and version of each emulator's package, each once, in order.
     pub(super) fn emulator_packages(&self) -> BTreeSet<String> {
         let emulators = self.0.iter().filter(|((_, product), _)| *product == Product::Emulator);
@@ -41,13 +47,14 @@ impl Images {
 /// built for another reason, that is an error of the cells that need it.
 pub(super) async fn provision(
     plan: &mut RunPlan,
-    setting: &Setting,
+    setting: &mut Setting,
     cancellation: &Cancellation,
 ) -> Result<(Images, Vec<(UndeliveredImage, Rerouted)>), RunError> {
     let installed = setting.native_qemu.is_some();
     let mut images = Images::default();
     let mut undelivered: Vec<UndeliveredImage> = Vec::new();
     let mut missing_images = Vec::new();
+    let mut has_guests = false;
     loop {
         // Emulators go first: without its emulator, a cell needs no other image.
         let mut wanted = emulators(plan, &setting.catalog, installed)?;
@@ -55,8 +62,14 @@ pub(super) async fn provision(
         if wanted.is_empty() {
             wanted.extend(plan.images().into_iter().filter(|key| !images.0.contains_key(key)));
         }
-        if wanted.is_empty() {
+        if wanted.is_empty() && has_guests {
             return Ok((images, missing_images));
+        }
+        if wanted.is_empty() {
+            // The images that they are derived from are there now.
+            guests::derive(plan, &mut setting.catalog, &mut images);
+            has_guests = true;
+            continue;
         }
         let (disks, wanted): (BTreeSet<_>, _) =
             wanted.into_iter().partition(|(_, product)| *product == Product::Disk);

@@ -18,7 +18,7 @@ use super::outermost::{EmulatorSource, emulator_of, emulator_source, outermost_p
 use super::provision::Images;
 use super::savable::{always_cold, is_paused_before, savable};
 use super::{Fate, Planned, PlannedLevel, Setting};
-use crate::records::UefiRecord;
+use crate::records::{GuestRecord, UefiRecord};
 use crate::scenario::Cell;
 
 /// A planned cell that boots, with the images that it boots.
@@ -55,6 +55,8 @@ pub(super) struct ReadyLevel {
     pub(super) swtpm: Option<Image>,
     /// The image of the QEMU that it can be migrated to, if there is one.
     pub(super) other_qemu: Option<Image>,
+    /// The guest of the user that it boots, if it boots one.
+    pub(super) guest: Option<GuestRecord>,
 }
 
 impl ReadyLevel {
@@ -117,7 +119,8 @@ impl Readiness<'_> {
             let swtpm = image_of(&level.swtpm);
             let other_qemu = level.other_qemu.as_ref().and_then(|other| self.images.get(&other.image).ok());
             let other_qemu = other_qemu.cloned();
-            ReadyLevel { planned, uefi: uefi.map(LevelUefi::record), image, swtpm, other_qemu }
+            let guest = self.guest(level);
+            ReadyLevel { planned, uefi: uefi.map(LevelUefi::record), image, swtpm, other_qemu, guest }
         });
         Some(ReadyCell {
             cell: cell.clone(),
@@ -131,6 +134,12 @@ impl Readiness<'_> {
             seconds: planned.typical_seconds(metal),
             scratch,
         })
+    }
+
+    /// The guest of the user that a level boots.
+    fn guest(&self, level: &PlannedLevel) -> Option<GuestRecord> {
+        let local = self.setting.catalog.get(&level.boots.as_ref()?.0)?.guest()?;
+        Some(GuestRecord::new(level.spec.settings.guest.as_ref()?, local))
     }
 
     fn stack(
@@ -157,9 +166,11 @@ impl Readiness<'_> {
             other_qemus: others,
             // A debug session asks the innermost level, too.
             // libvirt ends the QEMU of a level that powers off, and KVM's counters with it.
-            stays: self.setting.inspector.is_some()
-                || cell.is_launched_by_libvirt(cell.innermost())
-                || cell.steps.iter().any(|step| step.needs_innermost(cell.innermost())),
+            // A guest of the user takes no commands.
+            stays: cell.guest().is_none()
+                && (self.setting.inspector.is_some()
+                    || cell.is_launched_by_libvirt(cell.innermost())
+                    || cell.steps.iter().any(|step| step.needs_innermost(cell.innermost()))),
             second: cell.steps.iter().find_map(Step::second_machine),
             saved: cell.steps.iter().filter_map(Step::saved_level).collect(),
             plugged: cell.steps.iter().filter_map(Step::plugged_level).collect(),

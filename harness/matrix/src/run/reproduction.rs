@@ -80,7 +80,7 @@ impl Run {
 impl ReadyLevel {
     /// What the top of the script says about this level.
     fn summary(&self, record: &CellRecord) -> LevelSummary {
-        let Self { planned, image, uefi, swtpm, other_qemu: _ } = self;
+        let Self { planned, image, uefi, swtpm, other_qemu: _, guest: _ } = self;
         let level = planned.spec.level;
         let seen = record.levels.iter().find(|seen| seen.level == level).map(|level| &level.seen);
         let kernel = self.kernel().map(|kernel| format!("{} ({})", kernel.release, kernel.version));

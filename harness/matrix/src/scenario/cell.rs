@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use nestmatrix_model::{Architecture, Clock, Fault, Launch, LevelNumber, Stage, Step};
+use nestmatrix_model::{Architecture, Clock, Fault, Guest, Launch, LevelNumber, Stage, StageKind, Step};
 use serde::{Deserialize, Serialize};
 
 use super::document::Tier;
@@ -195,7 +195,14 @@ pub struct Cell {
 impl Cell {
     /// The stages that its stack goes through, in order.
     pub fn stages(&self) -> Vec<Stage> {
-        Stage::of_stack(self.innermost())
+        let waits = self.levels.last().filter(|spec| spec.settings.ready().is_some());
+        let ready = waits.map(|spec| Stage::Level(spec.level, StageKind::Ready));
+        Stage::of_stack(self.innermost()).into_iter().chain(ready).collect()
+    }
+
+    /// The guest of the user that its innermost level boots, if there is one.
+    pub fn guest(&self) -> Option<&Guest> {
+        self.levels.last()?.settings.guest.as_ref()
     }
 
     /// Where a stage or step comes in the order of its stack.

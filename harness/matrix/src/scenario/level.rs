@@ -8,6 +8,7 @@ use nestmatrix_model::{
 use nestmatrix_stack::{Kdump, MachineSettings};
 use serde::{Deserialize, Serialize};
 
+use super::guest;
 use super::hardware;
 use super::input::{Table, Text};
 use super::problem::ScenarioProblem;
@@ -74,6 +75,8 @@ impl LevelSettings {
         "boots",
         "firmware",
         "other-qemu",
+        "payload",
+        "ready",
     ];
 
     pub(super) fn read(table: &Table<'_>, level: LevelNumber, systems: Option<&Systems>) -> Self {
@@ -133,6 +136,8 @@ impl LevelSettings {
         machine.launch = around.map(Role::launch).or(machine.launch);
         // Hyper-V starts a virtual disk, and the only one that nestmatrix makes has a unified kernel.
         let boots = if around == Some(Role::HyperV) { Some(BootKind::UnifiedKernel) } else { boots };
+        // A guest of the user has no disk.
+        let boots = boots.or(machine.guest.as_ref().map(|_| BootKind::Kernel));
         LevelSpec { level, system, settings: machine, disk, boots, firmware, other_qemu }
     }
 }
@@ -171,6 +176,7 @@ fn read_machine(table: &Table<'_>, level: LevelNumber, launch: Option<Launch>) -
         machine: read_properties(table),
         kdump: read_kdump(table, level),
         hardware: hardware::read(table, level, memory_mib),
+        guest: guest::read(table),
     }
 }
 

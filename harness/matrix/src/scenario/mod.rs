@@ -18,6 +18,7 @@ mod fault;
 mod filter;
 mod fingerprint;
 mod folder;
+mod guest;
 mod hardware;
 mod images;
 mod input;

@@ -394,6 +394,24 @@ pub enum ScenarioProblem {
         /// The first stage after which the level takes commands.
         up: Stage,
     },
+    /// A guest of the user in a level that is not the innermost one.
+    #[error("{level} can't boot a payload: it is not a guest that runs no guests")]
+    GuestNotInnermost {
+        /// The level.
+        level: LevelNumber,
+        /// The innermost level of the stack.
+        innermost: LevelNumber,
+    },
+    /// A step that needs an innermost level that takes commands.
+    #[error(
+        "the step `{step}` needs {level} after its report, but {level} boots a payload, which takes no commands"
+    )]
+    StepAfterGuest {
+        /// The step's name.
+        step: String,
+        /// The innermost level.
+        level: LevelNumber,
+    },
     /// A glob of a profile that no cell matches.
     #[error("`{given}` matches no cell")]
     NoSuchCell {

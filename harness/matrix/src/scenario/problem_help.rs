@@ -140,6 +140,14 @@ impl Problem for ScenarioProblem {
             Self::NoDevice { level, device, .. } => {
                 format!("write `devices = [\"{device}\"]` in `[levels.{}]`", level.word())
             }
+            Self::GuestNotInnermost { innermost, .. } if innermost.reports() => format!(
+                "write it in `[levels.{}]`; `run-matrix --kernel FILE --level LEVEL` boots a kernel of yours at any level",
+                innermost.word()
+            ),
+            Self::GuestNotInnermost { .. } => "give the stack a guest: add `l1 = [...]` to `[axes]`".into(),
+            Self::StepAfterGuest { .. } => {
+                "use an earlier stage, or remove `payload` from the level".into()
+            }
             Self::StepTooEarly { up, .. } => format!("use `{up}` or a later stage"),
             Self::BadGlob(_) => "`*`, `?`, `[...]` and `{a,b}` are special; write a backslash before a literal one".into(),
             Self::ParentInGlob => {

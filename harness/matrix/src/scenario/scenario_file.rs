@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nestmatrix_model::{Clock, Fault, LevelNumber, Stage, Step, UnknownWord, Word, emulator_errata};
+use nestmatrix_model::{
+    Clock, Fault, LevelNumber, Stage, StageKind, Step, UnknownWord, Word, emulator_errata,
+};
 
 use super::axes::Axes;
 use super::cell::{Cell, path_part};
@@ -18,7 +20,7 @@ use super::level::LevelSettings;
 use super::mutation::ScenarioMutation;
 use super::problem::ScenarioProblem;
 use super::system::Systems;
-use super::{fault, step};
+use super::{fault, guest, step};
 
 /// What all cells of a scenario share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +114,12 @@ impl Scenario {
         let step_tables = root.tables("step", step::KEYS);
         let of_steps =
             (1..=step_tables.len()).filter_map(|number| u8::try_from(number).ok()).map(Stage::Step);
-        let stages: Vec<Stage> = Stage::of_stack(innermost).into_iter().chain(of_steps).collect();
+        tables.iter().for_each(|(level, table)| guest::check_level(table.as_ref(), *level, innermost));
+        let of_innermost = tables.last().and_then(|(_, table)| table.as_ref());
+        let ready = of_innermost.filter(|table| table.has("ready"));
+        let ready = ready.map(|_| Stage::Level(innermost, StageKind::Ready));
+        let stages: Vec<Stage> =
+            Stage::of_stack(innermost).into_iter().chain(ready).chain(of_steps).collect();
         let expectation = match root.optional_table("expect", Expectation::KEYS) {
             Some(table) => Expectation::read(&table, &stages),
             None => Some(Expectation::WORKS),
@@ -125,6 +132,10 @@ impl Scenario {
                 table.report(problem);
             }
             let boots_another = step.boots_another();
+            let has_guest = of_innermost.is_some_and(|table| table.has("payload"));
+            if let Some(problem) = guest::against_step(&step, innermost).filter(|_| has_guest) {
+                table.report(problem);
+            }
             second_machine = second_machine.or(step.second_machine().map(|level| (level, boots_another)));
             Some(step)
         };

@@ -64,6 +64,10 @@ impl RunPlan {
                 }
             } else if family == Some(Family::Wsl) {
                 format!("{level} runs in WSL, which has its own kernel")
+            } else if let (Part::Kernel, Some(guest)) =
+                (part, found.and_then(|one| one.spec.settings.guest.as_ref()))
+            {
+                format!("{level} boots the payload {}, which says what its kernel is", guest.payload)
             } else if found.is_none() {
                 format!("it boots no {level} that could have another {}", name(part))
             } else if part == Part::Qemu && planned.cell.innermost() == level {

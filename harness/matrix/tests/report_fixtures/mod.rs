@@ -173,6 +173,7 @@ fn booted(level: LevelNumber, slug: &str) -> LevelRecord {
         uefi: None,
         swtpm: None,
         other_qemu: None,
+        guest: None,
         seen: LevelFacts::default(),
     }
 }

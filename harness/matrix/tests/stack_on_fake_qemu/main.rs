@@ -10,6 +10,7 @@ mod debug_session;
 mod diagnostics;
 mod disks;
 mod fake;
+mod guests;
 mod hardware;
 mod kdump;
 mod launching;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nestmatrix_images::LocalGuest;
 use nestmatrix_model::architecture::{
     ArchInfo, BareMachine, BootShortcuts, InnermostMachine, MachineType, Nesting,
 };
@@ -12,6 +13,7 @@ use nestmatrix_vmm::qemu::{
 };
 
 use super::images::OWN_DISK;
+use super::settings::FIRST_PROCESS;
 use super::{BootFiles, LevelPlan, MachineSettings, Metal, StackPlan, WindowsSystem};
 use crate::Hypervisor;
 
@@ -269,7 +271,16 @@ impl StackPlan {
         parameters.extend(plan.disk.as_ref().map(|_| format!("nest.disk={OWN_DISK}")));
         let reserved = self.reserved_for_crash(plan);
         parameters.extend(reserved.map(|mib| self.profile.crash_kernel.reservation(mib)));
-        parameters.extend(plan.settings.kernel_parameters.iter().cloned());
+        let own = plan.settings.kernel_parameters.iter();
+        let Some(guest) = &plan.settings.guest else {
+            parameters.extend(own.cloned());
+            return parameters;
+        };
+        // The init that reports is the first one, and starts the guest's own. What follows `--` is for that.
+        parameters.push(LocalGuest::PARAMETER.to_owned());
+        let first = guest.ready.as_ref().map(|_| plan.settings.first_process());
+        parameters.extend(first.map(|first| format!("nest.init={first}")));
+        parameters.extend(own.filter(|word| !word.starts_with(FIRST_PROCESS)).cloned());
         parameters
     }
 

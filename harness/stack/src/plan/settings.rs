@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use nestmatrix_model::{Accelerator, CpuRequirement, Hardware, Launch};
+use nestmatrix_model::{Accelerator, CpuRequirement, Guest, Hardware, Launch};
 use serde::{Deserialize, Serialize};
+
+/// The kernel's parameter for the first program of an initramfs.
+pub(super) const FIRST_PROCESS: &str = "rdinit=";
 
 /// What a scenario sets for the machine of a level. Whatever it leaves open is up to the architecture and the place in the stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,12 +33,27 @@ pub struct MachineSettings {
     /// Its CPUs, devices, memory backing and network.
     #[serde(flatten)]
     pub hardware: Hardware,
+    /// The guest of the user that it boots, if it boots one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
 }
 
 impl MachineSettings {
     /// What starts it.
     pub fn launch(&self) -> Launch {
         self.launch.unwrap_or_default()
+    }
+
+    /// The text on its console that the boot waits for, if it waits for any.
+    pub fn ready(&self) -> Option<&str> {
+        self.guest.as_ref()?.ready.as_deref()
+    }
+
+    /// The program that its kernel would start from the user's initramfs (kernel: Documentation/admin-guide/kernel-parameters.rst, rdinit=).
+    pub(super) fn first_process(&self) -> &str {
+        let mut last =
+            self.kernel_parameters.iter().rev().filter_map(|word| word.strip_prefix(FIRST_PROCESS));
+        last.next().unwrap_or("/init")
     }
 
     /// Whether its machine needs a PCI bus. libvirt puts its controllers there.
@@ -51,4 +69,19 @@ pub struct Kdump {
     /// The memory that is reserved for it, in MiB, if it is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crashkernel_mib: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_started_by_what_its_kernel_would_start() {
+        let with = |parameters: &[&str]| MachineSettings {
+            kernel_parameters: parameters.iter().map(|&word| word.to_owned()).collect(),
+            ..MachineSettings::default()
+        };
+        assert_eq!(with(&["quiet"]).first_process(), "/init");
+        assert_eq!(with(&["rdinit=/a", "rdinit=/sbin/init"]).first_process(), "/sbin/init");
+    }
 }

@@ -46,6 +46,25 @@ pub(super) fn names(machine: &Machine) -> Vec<String> {
     machine.ports.iter().map(|port| port.name.clone()).collect()
 }
 
+#[rstest]
+#[case::awaited(Some("login:"), &["quiet", "rdinit=/sbin/init"], "rdinit=/.nestmatrix/init nest.init=/sbin/init quiet")]
+#[case::usual(Some("login:"), &[], "rdinit=/.nestmatrix/init nest.init=/init")]
+#[case::report_alone(None, &["quiet"], "rdinit=/.nestmatrix/init quiet")]
+fn a_guest_of_the_user_is_started_by_the_init_that_reports(
+    #[case] ready: Option<&str>,
+    #[case] own: &[&str],
+    #[case] expected: &str,
+) {
+    let mut plan = plan(0..=2, Metal::Emulated);
+    let settings = &mut plan.levels[2].settings;
+    settings.kernel_parameters = own.iter().map(|&word| word.to_owned()).collect();
+    let ready = ready.map(str::to_owned);
+    settings.guest = Some(nestmatrix_model::Guest { payload: "my-guest".into(), ready });
+    let boot = plan.machine(2, Instance::First).boot;
+    let parameters = boot.parameters().unwrap();
+    assert!(parameters.ends_with(&format!("nest.nonce=17 {expected}")), "{parameters}");
+}
+
 #[test]
 fn every_level_passes_up_the_channels_and_images_of_all_levels_inside_it() {
     let plan = plan(0..=3, Metal::Emulated);

@@ -16,6 +16,15 @@ const LARGEST_RECORD: usize = 16 << 20;
 /// Bytes that the record of each line needs besides the line: its time and its end.
 const RECORDED_WITH_EACH_LINE: usize = 14;
 
+/// What a console shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// A complete line.
+    Line(String),
+    /// The beginning of a line whose end has not come yet.
+    Unfinished(String),
+}
+
 /// Where a console's output goes.
 #[derive(Debug)]
 pub struct Console {
@@ -36,19 +45,22 @@ impl Console {
         Ok(Self { record, room: LARGEST_RECORD, started, line: Vec::new() })
     }
 
-    /// Reads `stream` to its end and hands each line to `each`.
-    pub async fn read(mut self, mut stream: OwnedReadHalf, mut each: impl FnMut(String)) {
+    /// Reads `stream` to its end and hands on what it shows to `each`.
+    pub async fn read(mut self, mut stream: OwnedReadHalf, mut each: impl FnMut(Shown)) {
         let mut buffer = vec![0; 16 << 10];
         loop {
             match stream.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,
-                Ok(n) => self.feed(&buffer[..n]).into_iter().for_each(&mut each),
+                Ok(n) => self.feed(&buffer[..n]).into_iter().map(Shown::Line).for_each(&mut each),
+            }
+            if !self.line.is_empty() {
+                each(Shown::Unfinished(printable(&String::from_utf8_lossy(&self.line))));
             }
             // A guest that never stops printing must not block the thread.
             tokio::task::yield_now().await;
         }
         if !self.line.is_empty() {
-            each(self.end_line());
+            each(Shown::Line(self.end_line()));
         }
     }
 

@@ -7,7 +7,7 @@ mod shell;
 mod symptom;
 
 pub use agent::{Agent, ExecOutput, ExecState, OpenFile};
-pub use console::{Console, excerpt, printable};
+pub use console::{Console, Shown, excerpt, printable};
 pub use powershell::powershell_error;
 pub use shell::{Answers, PanelLines, SharedAnswers, Shell};
 pub use symptom::{GuestFailure, GuestSymptom, fatal_messages, kernel_message, symptom_in};

@@ -128,6 +128,7 @@ fn stage(stage: Stage, seen: &Observation) -> String {
         Stage::Level(level, StageKind::Boot) => format!("while {level} booted"),
         Stage::Level(level, StageKind::Kvm) => format!("before {level} could use KVM"),
         Stage::Level(level, StageKind::Check) => format!("before {level} had finished its work"),
+        Stage::Level(level, StageKind::Ready) => format!("before the guest in {level} worked"),
         Stage::Step(number) => match seen.record.steps.get(usize::from(number).saturating_sub(1)) {
             Some(step) => format!("at the step \"{}\" on {}", step.name, step.on),
             None => format!("at step {number}"),

@@ -157,6 +157,12 @@ must_report() {
     reported="$given-$hypervisor" wanted_report="$nonce-$2" reporter=$1 check=$stage
 }
 
+# must_work LEVEL TEXT: waits until the user's guest in it prints this. From then on it may power off.
+must_work() {
+    await "$logs/$1.console.log" "$(printf '%s' "$2" | sed 's/[][\\.*^$]/\\&/g')"
+    may_shut_down=$1
+}
+
 # Judged at the end, when all steps are done.
 weigh_report() {
     stage=$check
