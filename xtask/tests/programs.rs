@@ -37,6 +37,7 @@ const PROMPTING: &str = "#!/bin/sh
 echo \"first process $$ of the guest has $*\"
 [ -e /.nestmatrix ] && echo 'the folder of the harness is left'
 [ -e /proc/self ] && echo 'a mount of the harness is left'
+sleep 0 || echo 'the PATH of the harness is left'
 printf 'guest login: '
 exec sleep 1000
 ";

@@ -1,6 +1,7 @@
 #!/.nestmatrix/bin/sh
 # The first process of an innermost level that boots a guest of the user. It reports as an innermost level does, and then becomes the
 # first process of the guest if the harness names that (nest.init). Otherwise the level powers off.
+path=$PATH
 PATH=/.nestmatrix/bin
 mkdir -p /dev /proc /sys
 # Without this file the kernel had no console for its first process.
@@ -26,4 +27,5 @@ for folder in /dev /proc /sys; do
     while umount -l $folder 2> /.nestmatrix/said; do :; done
 done
 rm -rf /.nestmatrix
+PATH=$path
 exec "$init" "$@"
