@@ -35,7 +35,7 @@ pub struct Cli {
 pub enum Command {
     /// Boot the matrix's stacks and give each cell a verdict
     RunMatrix(RunMatrix),
-    /// Show runs as HTML, Markdown, TAP, JUnit XML or JSON, or as errata for authors
+    /// Show runs as HTML, Markdown, TAP, JUnit XML, tmt or JSON, or as errata for authors
     Report(crate::report::Report),
     /// Show how a cell's verdict, software and duration changed from run to run
     History(crate::history::Arguments),

@@ -51,6 +51,8 @@ pub enum ReportFormat {
     Tap,
     /// JUnit XML, as in a run's junit.xml
     Junit,
+    /// Results for tmt (results.yaml); it takes logs from the folder of --output
+    Tmt,
     /// One JSON object
     Json,
     /// JSON for KCIDB, the database of kernel test results, by its schema 5.3
@@ -83,6 +85,7 @@ pub fn run(arguments: &Report) -> Result<ExitCode, Failure> {
         ReportFormat::Markdown => report::markdown(&overview, &matrix),
         ReportFormat::Tap => report::tap(&overview),
         ReportFormat::Junit => report::junit_of(&overview).map_err(Failure::error)?,
+        ReportFormat::Tmt => return tmt(arguments, &overview),
         ReportFormat::Json => report::json(&overview).map_err(Failure::error)?,
         ReportFormat::Kcidb => {
             let origin = arguments.origin.clone().unwrap_or_default();
@@ -104,6 +107,19 @@ fn write(arguments: &Report, file: Option<PathBuf>, text: &str) -> Result<ExitCo
         None => output::write_stdout(text)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the results for tmt. Its logs are relative to the folder of the output, or to the current folder.
+fn tmt(arguments: &Report, overview: &Overview) -> Result<ExitCode, Failure> {
+    let path = file(arguments, overview);
+    let folder = path.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    let base = folder.unwrap_or(Path::new("."));
+    let results = report::tmt(overview, base).map_err(Failure::error)?;
+    if results.without_logs > 0 {
+        let (without, base) = (results.without_logs, base.display());
+        eprintln!("cells whose logs are not below {base}, so that tmt can't have them: {without}");
+    }
+    write(arguments, path, &results.text)
 }
 
 /// Writes the errata of the documents. Every record of every run counts, not only the newest.

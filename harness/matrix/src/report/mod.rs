@@ -37,6 +37,7 @@ mod table;
 mod tap;
 mod test_cases;
 mod text;
+mod tmt;
 mod trouble;
 
 pub use bisection::{changes, finding, tried};
@@ -68,3 +69,4 @@ pub use skipped::skipped;
 pub use style::{Role, Style};
 pub use table::{Entry, Line, Table};
 pub use tap::tap;
+pub use tmt::{TmtResults, tmt};
