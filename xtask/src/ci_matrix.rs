@@ -1,5 +1,7 @@
 //! `ci-matrix`: assigns cells to the runners of a CI system, and prints the job matrix.
 
+mod fmf;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -13,6 +15,8 @@ use crate::cli::{CiFormat, CiMatrix};
 use crate::exit::Failure;
 use crate::input;
 use crate::terminal::print;
+
+pub use fmf::Tree;
 
 /// Most jobs of a GitHub matrix.
 const MOST_JOBS: usize = 256;
@@ -56,25 +60,32 @@ pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
             format!("{} jobs, but GitHub allows at most {MOST_JOBS}; use fewer --shards", entries.len());
         return Err(Failure::bad_input(miette::miette!("{why}")));
     }
-    let matrix = match arguments.format {
-        CiFormat::Github => github(&entries),
-        CiFormat::Gitlab => gitlab(&entries),
-    };
-    print(&format!("{matrix}\n"));
+    match (arguments.format, &arguments.tree.into) {
+        (CiFormat::Github, None) => print(&format!("{}\n", github(&entries))),
+        (CiFormat::Gitlab, None) => print(&format!("{}\n", gitlab(&entries))),
+        (CiFormat::Fmf, Some(folder)) => {
+            fmf::write(&entries, folder, &arguments.tree.program)?;
+            eprintln!("plans and tests: {}", folder.display());
+        }
+        (CiFormat::Github | CiFormat::Gitlab, Some(_)) | (CiFormat::Fmf, None) => {
+            return Err(Failure::bad_input(miette::miette!("--into and --format fmf require each other")));
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// One job of the CI system.
 struct Entry<'a> {
     name: String,
-    labels: &'a [String],
-    metal: Metal,
-    /// The arguments of `run-matrix`, quoted for a shell.
-    arguments: String,
+    kind: &'a RunnerKind,
+    job: &'a Job,
+    shards: u32,
+    /// The arguments of `run-matrix`, each quoted for a shell.
+    arguments: Vec<String>,
 }
 
 impl<'a> Entry<'a> {
-    fn new(command: &CiMatrix, kind: &'a RunnerKind, job: &Job, shard: u32) -> Self {
+    fn new(command: &CiMatrix, kind: &'a RunnerKind, job: &'a Job, shard: u32) -> Self {
         let mut arguments: Vec<String> = job.cells.iter().map(|cell| quote(cell)).collect();
         arguments.extend(["--metal".to_owned(), kind.metal().to_string()]);
         // Emulated metal needs no hardware, and skips cells whose images are unavailable.
@@ -91,7 +102,7 @@ impl<'a> Entry<'a> {
             arguments.extend(["--shard".to_owned(), format!("{shard}/{}", command.shards)]);
             name = format!("{name} {shard} of {}", command.shards);
         }
-        Self { name, labels: &kind.labels, metal: kind.metal(), arguments: arguments.join(" ") }
+        Self { name, kind, job, shards: command.shards, arguments }
     }
 }
 
@@ -99,18 +110,18 @@ impl<'a> Entry<'a> {
 /// not a label of GitHub's.
 fn github(entries: &[Entry<'_>]) -> Value {
     let include = entries.iter().map(|entry| {
-        let labels = entry.labels.iter().map(String::as_str);
-        let labels: Vec<&str> = match entry.metal {
+        let labels = entry.kind.labels.iter().map(String::as_str);
+        let labels: Vec<&str> = match entry.kind.metal() {
             Metal::Native => ["self-hosted"].into_iter().chain(labels).collect(),
-            Metal::Emulated if entry.labels.len() == 1 => vec!["ubuntu-latest"],
+            Metal::Emulated if labels.len() == 1 => vec!["ubuntu-latest"],
             Metal::Emulated => labels.filter(|label| *label != "emulated").collect(),
         };
         json!({
             "name": entry.name,
             "artifact": entry.name.replace(' ', "-"),
             "labels": labels,
-            "metal": entry.metal,
-            "arguments": entry.arguments,
+            "metal": entry.kind.metal(),
+            "arguments": entry.arguments.join(" "),
         })
     });
     json!({ "include": include.collect::<Vec<_>>() })
@@ -121,11 +132,11 @@ fn gitlab(entries: &[Entry<'_>]) -> Value {
     let job = |entry: &Entry<'_>| {
         let mut job = json!({
             "extends": ".nestmatrix",
-            "tags": entry.labels,
-            "variables": { "METAL": entry.metal, "ARGUMENTS": entry.arguments },
+            "tags": entry.kind.labels,
+            "variables": { "METAL": entry.kind.metal(), "ARGUMENTS": entry.arguments.join(" ") },
         });
         // On native metal, a container would hide the machine's own system.
-        if entry.metal == Metal::Emulated {
+        if entry.kind.metal() == Metal::Emulated {
             job["image"] = CONTAINER.into();
         }
         (entry.name.clone(), job)

@@ -78,7 +78,7 @@ pub enum Command {
     /// List and remove snapshots of stacks
     #[command(alias = "states")]
     Snapshots(Snapshots),
-    /// Print a CI job matrix that assigns cells to runner types
+    /// Print a CI job matrix that assigns cells to runner types, or write it for tmt
     CiMatrix(CiMatrix),
     /// Show what this machine can run, what is missing, and how to fix it
     Doctor(Doctor),
@@ -219,9 +219,11 @@ pub struct CiMatrix {
     /// Split the cells of each runner type into N jobs
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub shards: u32,
-    /// Print the matrix for this CI system
+    /// Print the matrix for this CI system, or write it for tmt
     #[arg(long, value_enum, default_value = "github")]
     pub format: CiFormat,
+    #[command(flatten)]
+    pub tree: crate::ci_matrix::Tree,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -230,6 +232,8 @@ pub enum CiFormat {
     Github,
     /// A child pipeline
     Gitlab,
+    /// Plans and tests of tmt, in files below --into
+    Fmf,
 }
 
 #[derive(Debug, Args)]

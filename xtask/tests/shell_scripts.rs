@@ -36,6 +36,7 @@ fn scripts() -> Vec<PathBuf> {
         "images/src/wsl_root",
         "tests/native/init",
         "tests/windows",
+        "xtask/src/ci_matrix",
         "docs/yardstick",
     ];
     folders.into_iter().flat_map(scripts_in).collect()

@@ -11,10 +11,12 @@ use nestmatrix_stack::Metal;
 
 use crate::records::{in_one_line, no_machine};
 use crate::run::{
-    Fate, Feature, MetalChoice, NativeMetal, PlanOptions, Requirement, RunPlan, Runner, outermost_program,
-    touches_l0, why_barred,
+    Fate, Feature, MetalChoice, NativeMetal, PlanOptions, Planned, Requirement, RunPlan, Runner,
+    outermost_program, touches_l0, why_barred,
 };
 use crate::scenario::{Cell, Denied, Matrix};
+
+use super::memory::memory_mib;
 
 /// The label of runners that are bare machines.
 const BARE_METAL: &str = "bare-metal";
@@ -99,21 +101,25 @@ impl FromStr for RunnerKind {
 impl RunnerKind {
     /// What such a machine has, by its labels.
     fn runner(&self) -> Runner {
-        match &self.bare {
-            // Emulators that play bare machines are made for this instruction set.
-            None => Runner::default().with(Feature::Isa(Isa::Amd64)),
-            Some(Bare { architecture, .. }) => {
-                let profile = ArchInfo::of(*architecture);
-                let runner = Runner::default()
-                    .with(Feature::Isa(architecture.isa()))
-                    .with(Feature::KvmDevice(profile.kvm_module.to_owned()))
-                    .with(Feature::KvmGuests);
-                match profile.virtualization_flag {
-                    Some(flag) => runner.with(Feature::CpuFlag(flag.to_owned())),
-                    None => runner,
-                }
-            }
+        let runner = Runner::default().with(Feature::Isa(self.isa()));
+        let Some(Bare { architecture, .. }) = &self.bare else { return runner };
+        let module = ArchInfo::of(*architecture).kvm_module.to_owned();
+        let runner = runner.with(Feature::KvmDevice(module)).with(Feature::KvmGuests);
+        match self.cpu_flag() {
+            Some(flag) => runner.with(Feature::CpuFlag(flag.to_owned())),
+            None => runner,
         }
+    }
+
+    /// Its instruction set.
+    pub fn isa(&self) -> Isa {
+        // Emulators that play bare machines are made for this one.
+        self.bare.as_ref().map_or(Isa::Amd64, |bare| bare.architecture.isa())
+    }
+
+    /// The flag in /proc/cpuinfo that its processors must have, if there is one.
+    pub fn cpu_flag(&self) -> Option<&'static str> {
+        ArchInfo::of(self.bare.as_ref()?.architecture).virtualization_flag
     }
 
     /// The metal of L0 on such a machine.
@@ -135,6 +141,10 @@ pub struct Job {
     pub kind: usize,
     /// Globs of the cells, each of one scenario and architecture, or names of cells where a glob would take others with it.
     pub cells: Vec<String>,
+    /// Memory in MiB that is enough for each of them, of which one runs at a time.
+    pub memory_mib: u64,
+    /// About how long they take one after the other on emulated metal, in seconds, once their images are built.
+    pub seconds: u64,
 }
 
 /// Cells, divided by the kinds of machines that run them.
@@ -188,7 +198,21 @@ impl Jobs {
                 }
             }
         }
-        let job = |(kind, taken): (usize, BTreeSet<&str>)| Job { kind, cells: globs(&taken, matrix.cells()) };
+        let job = |(kind, taken): (usize, BTreeSet<&str>)| {
+            let of_job =
+                plans[kind].cells.iter().filter(|planned| taken.contains(planned.cell.name.as_str()));
+            let seconds = |planned: &Planned| ArchInfo::of(planned.cell.architecture).typical_seconds;
+            Job {
+                kind,
+                cells: globs(&taken, matrix.cells()),
+                memory_mib: of_job
+                    .clone()
+                    .map(|planned| memory_mib(planned, catalog))
+                    .max()
+                    .unwrap_or_default(),
+                seconds: of_job.map(seconds).sum(),
+            }
+        };
         jobs.jobs = of_kind.into_iter().map(job).collect();
         jobs
     }

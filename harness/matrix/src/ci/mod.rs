@@ -2,6 +2,7 @@
 
 mod jobs;
 mod machines;
+mod memory;
 
 pub use jobs::{BadLabels, Job, Jobs, RunnerKind, architecture_labels, requirement};
 pub use machines::{CellMachines, Machines};
