@@ -49,6 +49,8 @@ pub enum ReportFormat {
     Markdown,
     /// TAP version 14 with YAML
     Tap,
+    /// KTAP, as the kernel's tests print it
+    Ktap,
     /// JUnit XML, as in a run's junit.xml
     Junit,
     /// Results for tmt (results.yaml); it takes logs from the folder of --output
@@ -84,6 +86,7 @@ pub fn run(arguments: &Report) -> Result<ExitCode, Failure> {
     let text = match arguments.format {
         ReportFormat::Markdown => report::markdown(&overview, &matrix),
         ReportFormat::Tap => report::tap(&overview),
+        ReportFormat::Ktap => report::ktap(&overview),
         ReportFormat::Junit => report::junit_of(&overview).map_err(Failure::error)?,
         ReportFormat::Tmt => return tmt(arguments, &overview),
         ReportFormat::Json => report::json(&overview).map_err(Failure::error)?,

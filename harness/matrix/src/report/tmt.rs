@@ -6,13 +6,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use nestmatrix_model::{CaseOutcome, Stage};
-use nestmatrix_stack::{Case, StageTime};
+use nestmatrix_model::CaseOutcome;
+use nestmatrix_stack::Case;
 use serde::{Serialize, Serializer};
 
 use super::cell::{documented, observed, remark};
 use super::html::shown;
 use super::other_systems::other_systems;
+use super::stages::{Part, parts};
 use super::text::one_line;
 use crate::contained;
 use crate::records::{Attempt, CellRecord, Overview, OverviewCell, VerdictWord};
@@ -163,7 +164,7 @@ fn result(overview: &Overview, cell: &OverviewCell, log: Vec<PathBuf>) -> TmtRes
         ids: Ids { document: safe(&record.document), claims: safe(&record.claims.join(" ")) },
         time: attempt.map_or_else(Time::default, |attempt| Time::new(began, attempt.start, attempt.end)),
         log,
-        subresult: parts(record, attempt, began),
+        subresult: subresults(record, attempt, began),
         ..TmtResult::new(format!("/{}", record.cell), Outcome::of(record))
     }
 }
@@ -193,53 +194,25 @@ fn notes(cell: &OverviewCell) -> Vec<String> {
 }
 
 /// The stages of a cell, and the cases of test suites after the step that ran them.
-fn parts(record: &CellRecord, attempt: Option<&Attempt>, began: Option<SystemTime>) -> Vec<TmtResult> {
+fn subresults(record: &CellRecord, attempt: Option<&Attempt>, began: Option<SystemTime>) -> Vec<TmtResult> {
     // Times of stages are counted from the boot of the stack.
     let boot = || Duration::try_from_secs_f64(attempt?.booted?).ok();
     let zero = began.and_then(|began| began.checked_add(boot()?));
-    let stop = record.stage.filter(|_| record.verdict != VerdictWord::Skip);
-    let mut parts = Vec::new();
-    for time in &record.stages {
-        parts.push(stage(record, time, stop, zero));
-        parts.extend(cases(record, time.stage));
-    }
-    if let Some(stop) = stop.filter(|stop| record.stages.iter().all(|time| time.stage != *stop)) {
-        parts.push(stopped(record, stop));
-        parts.extend(cases(record, stop));
-    }
-    parts
-}
-
-fn stage(record: &CellRecord, time: &StageTime, stop: Option<Stage>, zero: Option<SystemTime>) -> TmtResult {
-    let time_of_stage = Time::new(zero, time.start, time.end);
-    let part = match stop == Some(time.stage) {
-        true => stopped(record, time.stage),
-        false => TmtResult::new(stage_name(record, time.stage), Outcome::Pass),
+    let stage = |part: &Part<'_>| {
+        let time = part.time.map_or_else(Time::default, |time| Time::new(zero, time.start, time.end));
+        // A stop that is expected passes too, so the note says the verdict.
+        let stop = || safe(&format!("{}: {}", record.verdict, observed(record).unwrap_or_default()));
+        let (note, result) = match part.is_stop {
+            true => (vec![stop()], Outcome::of(record)),
+            false => (Vec::new(), Outcome::Pass),
+        };
+        TmtResult { note, time, ..TmtResult::new(safe(&part.name), result) }
     };
-    TmtResult { time: time_of_stage, ..part }
-}
-
-/// The stage at which a stack stopped. If that is expected, it passes too, so the note says the verdict.
-fn stopped(record: &CellRecord, stage: Stage) -> TmtResult {
-    let observed = observed(record).unwrap_or_default();
-    let note = vec![safe(&format!("{}: {observed}", record.verdict))];
-    TmtResult { note, ..TmtResult::new(stage_name(record, stage), Outcome::of(record)) }
-}
-
-/// The stage, and the name of the step if it is one.
-fn stage_name(record: &CellRecord, stage: Stage) -> String {
-    let Stage::Step(number) = stage else { return stage.to_string() };
-    let step = usize::from(number).checked_sub(1).and_then(|index| record.steps.get(index));
-    step.map_or_else(|| stage.to_string(), |step| safe(&format!("{stage}: {}", step.name)))
-}
-
-/// The cases of the suite that this step ran, if it ran one.
-fn cases(record: &CellRecord, stage: Stage) -> Vec<TmtResult> {
-    let Stage::Step(number) = stage else { return Vec::new() };
-    let step = usize::from(number).checked_sub(1).and_then(|index| record.steps.get(index));
-    let Some(suite) = step.and_then(|step| step.suite.as_ref()) else { return Vec::new() };
-    let name = stage_name(record, stage);
-    suite.cases.iter().map(|case| test_case(&name, case)).collect()
+    let with_cases = |part: Part<'_>| {
+        let cases = part.cases.iter().map(|case| test_case(&part.name, case));
+        [stage(&part)].into_iter().chain(cases).collect::<Vec<_>>()
+    };
+    parts(record).into_iter().flat_map(with_cases).collect()
 }
 
 fn test_case(step: &str, case: &Case) -> TmtResult {
@@ -249,7 +222,7 @@ fn test_case(step: &str, case: &Case) -> TmtResult {
     let note = [word].into_iter().chain(known).chain(said).collect();
     TmtResult {
         note,
-        ..TmtResult::new(format!("{step}: {}", safe(&case.name)), Outcome::of_case(case.outcome))
+        ..TmtResult::new(safe(&format!("{step}: {}", case.name)), Outcome::of_case(case.outcome))
     }
 }
 
