@@ -4,7 +4,9 @@
 mod report_fixtures;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use nestmatrix::records::{Attempt, CellRecord, Overview, PastRun, VerdictWord};
@@ -200,6 +202,7 @@ fn logs_are_relative_to_the_folder_of_the_results_and_consoles_come_first() {
     for file in ["L0.qmp.jsonl", "L1.console.log", "L0.console.log", "attempt-1/L0.console.log"] {
         fs::write(of_cell.join(file), "").unwrap();
     }
+    fs::write(of_cell.join(OsStr::from_bytes(b"no text\xff")), "").unwrap();
     let overview = overview(run);
     let TmtResults { text, without_logs } = tmt(&overview, place.path()).unwrap();
     let all: Vec<Value> = serde_json::from_str(&text).unwrap();

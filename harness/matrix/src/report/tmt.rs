@@ -3,7 +3,7 @@
 //!
 //! The text is JSON, which is YAML, and tmt reads both. docs/tmt.md has the whole mapping.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use nestmatrix_model::CaseOutcome;
@@ -94,7 +94,7 @@ struct TmtResult {
     #[serde(flatten)]
     time: Time,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    log: Vec<PathBuf>,
+    log: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     subresult: Vec<TmtResult>,
 }
@@ -155,7 +155,7 @@ fn clock<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S:
     duration.map(clock).serialize(serializer)
 }
 
-fn result(overview: &Overview, cell: &OverviewCell, log: Vec<PathBuf>) -> TmtResult {
+fn result(overview: &Overview, cell: &OverviewCell, log: Vec<String>) -> TmtResult {
     let record = &cell.record;
     let attempt = record.described_index().and_then(|index| record.attempts.get(index));
     let began = began(overview, cell);
@@ -227,7 +227,7 @@ fn test_case(step: &str, case: &Case) -> TmtResult {
 }
 
 /// The files of a cell relative to `base`, consoles first, since tmt shows the first one; none if they are elsewhere.
-fn logs(overview: &Overview, cell: &OverviewCell, base: &Path) -> Option<Vec<PathBuf>> {
+fn logs(overview: &Overview, cell: &OverviewCell, base: &Path) -> Option<Vec<String>> {
     let Some(of_cell) = &cell.record.folder else { return Some(Vec::new()) };
     let of_cell = of_cell.as_path();
     let run = &overview.runs.get(cell.run)?.folder;
@@ -237,7 +237,8 @@ fn logs(overview: &Overview, cell: &OverviewCell, base: &Path) -> Option<Vec<Pat
     // The files of earlier attempts are in subfolders.
     files.retain(|file| file.components().count() == 1);
     files.sort_by_key(|file| !file.to_string_lossy().ends_with(".console.log"));
-    Some(files.iter().map(|file| below.join(file)).collect())
+    // JSON can't have a name that is not text, and this program writes none.
+    Some(files.iter().filter_map(|file| Some(below.join(file).to_str()?.to_owned())).collect())
 }
 
 /// Text that a guest may have printed, on one line and without what a reader could take for something else.
