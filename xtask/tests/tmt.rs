@@ -237,8 +237,11 @@ fn tmt_runs_the_cells_of_a_plan() {
         .map(|stage| stage["name"].as_str().unwrap())
         .collect();
     assert_eq!(stages.last(), Some(&"l1-launch"), "{stopped:#}");
-    let console = ran.folder.join(stopped["log"][0].as_str().unwrap());
-    assert!(fs::read_to_string(&console).unwrap().contains("Linux version"), "{}", console.display());
+    let logs = stopped["log"].as_array().unwrap().iter().map(|log| ran.folder.join(log.as_str().unwrap()));
+    let logs: Vec<PathBuf> = logs.collect();
+    assert!(logs[0].ends_with("L0.console.log") && logs.iter().all(|log| log.is_file()), "{logs:#?}");
+    let qmp = logs.iter().find(|log| log.ends_with("L0.qmp.jsonl")).unwrap();
+    assert!(fs::read_to_string(qmp).unwrap().contains("qmp_capabilities"), "{}", qmp.display());
     assert!(by_result("skip")["note"][0].as_str().unwrap().contains("needs native metal"));
     place.assert_nothing_left();
 }
