@@ -1,6 +1,7 @@
 //! `ci-matrix`: assigns cells to the runners of a CI system, and prints the job matrix.
 
 mod fmf;
+mod slurm;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -20,6 +21,12 @@ pub use fmf::Tree;
 
 /// Most jobs of a GitHub matrix.
 const MOST_JOBS: usize = 256;
+
+/// How much longer than on this project's machine a cell may take. A cell has time limits of its own; that of a job is for a machine that
+/// hangs.
+const PATIENCE: u64 = 10;
+/// Time to build the images, in seconds.
+const BUILD_SECONDS: u64 = 3600;
 
 /// The container of jobs with emulated metal. It is a Debian, since images are made of packages from its apt sources.
 const CONTAINER: &str = "rust:1.95-trixie";
@@ -67,8 +74,13 @@ pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
             fmf::write(&entries, folder, &arguments.tree.program)?;
             eprintln!("plans and tests: {}", folder.display());
         }
-        (CiFormat::Github | CiFormat::Gitlab, Some(_)) | (CiFormat::Fmf, None) => {
-            return Err(Failure::bad_input(miette::miette!("--into and --format fmf require each other")));
+        (CiFormat::Slurm, Some(folder)) => {
+            slurm::write(&entries, folder, &arguments.tree.program)?;
+            eprintln!("jobs: {0}; {0}/submit.sh submits them", folder.display());
+        }
+        (CiFormat::Github | CiFormat::Gitlab, Some(_)) | (CiFormat::Fmf | CiFormat::Slurm, None) => {
+            let why = "--into and the formats `fmf` and `slurm` require each other";
+            return Err(Failure::bad_input(miette::miette!("{why}")));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -79,8 +91,10 @@ struct Entry<'a> {
     name: String,
     kind: &'a RunnerKind,
     job: &'a Job,
+    /// Its shard, from 1, and their number.
+    shard: u32,
     shards: u32,
-    /// The arguments of `run-matrix`, each quoted for a shell.
+    /// The arguments of `run-matrix`, each quoted for a shell, without that of the shard.
     arguments: Vec<String>,
 }
 
@@ -99,10 +113,16 @@ impl<'a> Entry<'a> {
         );
         let mut name = kind.to_string();
         if command.shards > 1 {
-            arguments.extend(["--shard".to_owned(), format!("{shard}/{}", command.shards)]);
             name = format!("{name} {shard} of {}", command.shards);
         }
-        Self { name, kind, job, shards: command.shards, arguments }
+        Self { name, kind, job, shard, shards: command.shards, arguments }
+    }
+
+    /// The arguments of `run-matrix`, each quoted for a shell.
+    fn with_shard(&self) -> Vec<String> {
+        let Self { shard, shards, .. } = self;
+        let of_shard = ["--shard".to_owned(), format!("{shard}/{shards}")].into_iter();
+        self.arguments.iter().cloned().chain(of_shard.filter(|_| *shards > 1)).collect()
     }
 }
 
@@ -121,7 +141,7 @@ fn github(entries: &[Entry<'_>]) -> Value {
             "artifact": entry.name.replace(' ', "-"),
             "labels": labels,
             "metal": entry.kind.metal(),
-            "arguments": entry.arguments.join(" "),
+            "arguments": entry.with_shard().join(" "),
         })
     });
     json!({ "include": include.collect::<Vec<_>>() })
@@ -133,7 +153,7 @@ fn gitlab(entries: &[Entry<'_>]) -> Value {
         let mut job = json!({
             "extends": ".nestmatrix",
             "tags": entry.kind.labels,
-            "variables": { "METAL": entry.kind.metal(), "ARGUMENTS": entry.arguments.join(" ") },
+            "variables": { "METAL": entry.kind.metal(), "ARGUMENTS": entry.with_shard().join(" ") },
         });
         // On native metal, a container would hide the machine's own system.
         if entry.kind.metal() == Metal::Emulated {

@@ -234,6 +234,8 @@ pub enum CiFormat {
     Gitlab,
     /// Plans and tests of tmt, in files below --into
     Fmf,
+    /// Job arrays of Slurm, in files below --into
+    Slurm,
 }
 
 #[derive(Debug, Args)]

@@ -38,6 +38,7 @@ fn scripts() -> Vec<PathBuf> {
         "tests/windows",
         "xtask/src/ci_matrix",
         "docs/yardstick",
+        "xtask/src/ci_matrix/slurm",
     ];
     folders.into_iter().flat_map(scripts_in).collect()
 }

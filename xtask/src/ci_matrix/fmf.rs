@@ -10,7 +10,7 @@ use clap::Args;
 use nestmatrix_stack::Metal;
 use serde_json::Value;
 
-use super::Entry;
+use super::{BUILD_SECONDS, Entry, PATIENCE};
 use crate::exit::Failure;
 use crate::output;
 
@@ -26,16 +26,11 @@ result: custom
 tag: [nestmatrix]
 ";
 
-/// How much longer than on this project's machine a cell may take. A cell has time limits of its own; tmt's is for a machine that hangs.
-const PATIENCE: u64 = 10;
-/// Time to build the images, in seconds.
-const BUILD_SECONDS: u64 = 3600;
-
 /// Where plans and tests of tmt are written, and what they run.
 #[derive(Debug, Args)]
 pub struct Tree {
-    /// Write plans and tests for tmt into this folder (with --format fmf)
-    #[arg(long, value_name = "DIR", required_if_eq("format", "fmf"))]
+    /// Write the files for tmt or Slurm into this folder (with --format fmf or slurm)
+    #[arg(long, value_name = "DIR", required_if_eq_any([("format", "fmf"), ("format", "slurm")]))]
     pub into: Option<PathBuf>,
     /// Let tests of tmt run this on their machine: a command, an archive of `dist`, or the folder of a checkout
     ///
@@ -112,7 +107,7 @@ fn tests(entries: &[Entry<'_>]) -> String {
             name(entry),
             scalar(&format!("the cells of nestmatrix for {}", entry.name))
         );
-        for argument in &entry.arguments {
+        for argument in &entry.with_shard() {
             let _ = writeln!(out, "        {argument}");
         }
     }
