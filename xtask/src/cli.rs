@@ -78,7 +78,7 @@ pub enum Command {
     /// List and remove snapshots of stacks
     #[command(alias = "states")]
     Snapshots(Snapshots),
-    /// Print a CI job matrix that assigns cells to runner types, or write it for tmt
+    /// Print a CI job matrix that assigns cells to runner types, or write it for tmt or Slurm
     CiMatrix(CiMatrix),
     /// Show what this machine can run, what is missing, and how to fix it
     Doctor(Doctor),
@@ -219,7 +219,7 @@ pub struct CiMatrix {
     /// Split the cells of each runner type into N jobs
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub shards: u32,
-    /// Print the matrix for this CI system, or write it for tmt
+    /// Print the matrix for this CI system, or write it for tmt or Slurm
     #[arg(long, value_enum, default_value = "github")]
     pub format: CiFormat,
     #[command(flatten)]

@@ -109,6 +109,9 @@ fn without_extensions(xml: &str) -> String {
 
 fn jenkins_schema_accepts_a_run() {
     let schema = tool("junit-10.xsd");
+    if Command::new("xmllint").arg("--version").output().is_err() {
+        trials::ignore("xmllint is not installed");
+    }
     let validate = |text: &str| {
         let mut command = Command::new("xmllint");
         read(command.args(["--noout", "--schema"]).arg(&schema).arg("-"), text.as_bytes())

@@ -132,7 +132,7 @@ fn a_run_for_kcidb() {
 )]
 #[case::known_wrong(turned()[0].clone(), "FAIL", &[(true, true)])]
 #[case::known_wrong_no_longer(turned()[1].clone(), "PASS", &[(true, false)])]
-#[case::came_back(turned()[2].clone(), "FAIL", &[(true, true)])]
+#[case::came_back(turned()[2].clone(), "FAIL", &[])]
 #[case::skip(skipped("limits", CELL, "no image"), "SKIP", &[])]
 fn a_verdict_is_a_status_of_kcidb_and_what_is_known_an_incident(
     #[case] cell: CellRecord,
@@ -292,6 +292,9 @@ fn what_has_no_verdict_is_in_taps_plan() {
     assert!(text.contains("\n1..2\n") && text.contains(&format!("\n# no verdict: {missing}\n")), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), 1);
     assert!(markdown(&overview, &matrix()).contains(&format!("- `{missing}`\n")));
+    let value: Value = serde_json::from_str(&kcidb(&overview, &Origin::default()).unwrap()).unwrap();
+    let test = &value["tests"][1];
+    assert!(test["status"] == "MISS" && test["comment"].as_str().unwrap().starts_with(&missing), "{value:#}");
     assert!(html(&overview, &matrix()).contains("Without a verdict, because the run did not finish: 1"));
 }
 

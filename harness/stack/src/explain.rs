@@ -1,6 +1,7 @@
 //! From the end of a wait to its cause: why a stack stopped, where, and who is at fault.
 
 mod libvirt;
+mod stopped_log;
 mod windows;
 
 use std::time::Duration;
@@ -14,6 +15,8 @@ use nestmatrix_vmm::qemu::{
 use nestmatrix_vmm::wire::{CallError, Speaker};
 use tokio::time::Instant;
 
+use stopped_log::stopped_log;
+
 use super::boot::BootRequest;
 use super::console_view::ConsoleView;
 use super::emulator_errata::{Errata, charge};
@@ -26,6 +29,9 @@ use crate::host::{Diagnostics, HostError, QemuEnd, last_lines_of};
 /// What QEMU prints before the names of unavailable features, if it refuses to start without them.
 const REFUSES_FEATURES: &str =
     "features requested in the CPU model are not available in the current configuration:";
+
+/// What a kernel prints before it resets its machine, or powers it off.
+const ANNOUNCED_RESET: &str = "reboot: ";
 
 /// Everything that is needed to find the cause of a stop.
 pub(super) struct Explainer<'s> {
@@ -254,7 +260,10 @@ impl Explainer<'_> {
     pub(super) fn of_own_resets(&self, level: LevelNumber, own: usize) -> Stop {
         let seen = format!("{level} was reset, and has then reset itself {own} times");
         let under_kvm = self.request.plan.kvms_under(level) > 0;
-        match self.errata.cause_of_reset().filter(|_| under_kvm) {
+        let is_announced = self
+            .console(level)
+            .is_some_and(|console| console.last_lines().iter().any(|line| line.contains(ANNOUNCED_RESET)));
+        match self.errata.cause_of_reset().filter(|_| under_kvm && !is_announced) {
             Some(erratum) => {
                 let why = format!("{seen}; {}", erratum.wrong);
                 Stop::harness(self.stage, why).about(level).charged_to(&erratum.id)
@@ -271,7 +280,7 @@ impl Explainer<'_> {
             Stage::Provision | Stage::Restore => false,
         };
         let last = symptom.level().and_then(|level| self.console(level)?.last_line());
-        may_run && !last.is_some_and(|line| line.contains("reboot: "))
+        may_run && !last.is_some_and(|line| line.contains(ANNOUNCED_RESET))
     }
 
     /// Whether the awaited machine has its default firmware, and its kernel has printed nothing yet.
@@ -344,28 +353,6 @@ impl Explainer<'_> {
             .and_then(|status| status["status"].as_str().map(str::to_owned))
             .unwrap_or_else(|| "unknown".into())
     }
-}
-
-/// The file with the messages about a level's stop.
-fn stopped_log(level: LevelNumber, run_state: Option<&str>, diagnostics: &Diagnostics) -> String {
-    let mut text = String::new();
-    if let Some(state) = run_state {
-        text += &format!("{level}'s QEMU stopped it. Run state: {state}\n");
-    }
-    text += &format!("\nOutput of {level}'s QEMU:\n");
-    text += &lines(&diagnostics.qemu);
-    if let Some(below) = level.below() {
-        text += &format!("\nKernel log of {below} since that QEMU was started:\n");
-        if diagnostics.kernel_is_shared {
-            text += "(This machine's. Lines may be about other cells' QEMUs.)\n";
-        }
-        text += &lines(&diagnostics.kernel);
-    }
-    text
-}
-
-fn lines(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// Whether QEMU refuses something that the scenario asks for, and not the harness.

@@ -122,6 +122,9 @@ impl AddedProgram {
     }
 }
 
+/// Names that records give to other things.
+const RESERVED_NAMES: [&str; 3] = ["kernel", "local-kernel", "qemu"];
+
 /// Whether steps can call a program by this name.
 ///
 /// # Errors
@@ -129,6 +132,10 @@ impl AddedProgram {
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     if SuiteKind::parse(name).is_ok() {
         return Err(format!("{name} is a suite, and needs the folder in which it was built"));
+    }
+    // Records name a replaced kernel or QEMU so, after the system.
+    if RESERVED_NAMES.contains(&name) {
+        return Err(format!("{name} has another meaning in records; choose another name"));
     }
     if is_program_name(name) {
         return Ok(());

@@ -32,9 +32,10 @@ pub struct Tree {
     /// Write the files for tmt or Slurm into this folder (with --format fmf or slurm)
     #[arg(long, value_name = "DIR", required_if_eq_any([("format", "fmf"), ("format", "slurm")]))]
     pub into: Option<PathBuf>,
-    /// Let tests of tmt run this on their machine: a command, an archive of `dist`, or the folder of a checkout
+    /// Let the machines run this: a command; with tmt also an archive of `dist`, or the folder of a checkout
     ///
-    /// A relative path counts from the folder of --into. The variable NESTMATRIX of tmt's environment overrides it.
+    /// With tmt, a relative path counts from the folder of --into, with Slurm from where submit.sh is called. The environment variable
+    /// NESTMATRIX overrides it.
     #[arg(long, value_name = "PROGRAM", default_value = "nestmatrix", requires = "into")]
     pub program: String,
 }

@@ -57,7 +57,8 @@ fn name(entry: &Entry<'_>) -> String {
 fn settings(program: &str) -> String {
     format!(
         "# What runs the cells on the nodes: a command, such as the program of an unpacked archive of `dist` in a folder that all nodes have.\n\
-         : \"${{NESTMATRIX:={program}}}\"\n"
+         NESTMATRIX=${{NESTMATRIX:-{}}}\n",
+        quote(program)
     )
 }
 
@@ -73,7 +74,11 @@ fn job(entry: &Entry<'_>) -> String {
     option(format!("constraint={}", entry.kind.labels.join("&")));
     match entry.kind.metal() {
         // Nothing else may use its KVM meanwhile.
-        Metal::Native => option("exclusive".to_owned()),
+        Metal::Native => {
+            option("exclusive".to_owned());
+            // All of the node's. Otherwise it would be the partition's default.
+            option("mem=0".to_owned());
+        }
         Metal::Emulated => {
             option("cpus-per-task=2".to_owned());
             option(format!("mem={}M", entry.job.memory_mib));
@@ -84,7 +89,10 @@ fn job(entry: &Entry<'_>) -> String {
     // The element of a node that is lost begins again on another one, and resumes its run.
     option("requeue".to_owned());
     option("open-mode=append".to_owned());
-    let arguments = entry.arguments.iter().map(|argument| format!(" \\\n    {argument}"));
+    // The memory is enough for one cell at a time.
+    let one = ["--jobs 1".to_owned()];
+    let one = one.iter().filter(|_| entry.kind.metal() == Metal::Emulated);
+    let arguments = entry.arguments.iter().chain(one).map(|argument| format!(" \\\n    {argument}"));
     let _ = writeln!(
         out,
         "exec \"$NESTMATRIX_TREE\"/run-cells.sh {} --shard \"$SLURM_ARRAY_TASK_ID\"/{}{}",

@@ -21,6 +21,10 @@ pub(super) fn memory_mib(planned: &Planned, catalog: &Catalog) -> u64 {
         let own = if level.spec.level == innermost { innermost_memory_mib } else { overhead_memory_mib };
         let own = own.max(disk_memory_mib(level, catalog));
         let settings = &level.spec.settings;
+        let profile = ArchInfo::of(planned.cell.architecture);
+        let crash = settings.kdump.as_ref();
+        let crash = crash.map(|kdump| kdump.crashkernel_mib.unwrap_or(profile.crash_kernel.memory_mib));
+        let own = own + crash.unwrap_or_default();
         let memory = settings.memory_mib.unwrap_or(own + inside);
         memory.max(settings.hardware.max_memory_mib.unwrap_or_default())
     });

@@ -168,8 +168,8 @@ pub struct CellRecord {
     /// The tier of each of its claims, as the documents put it. Empty in runs of earlier versions.
     #[serde(default)]
     pub tiers: BTreeMap<String, Tier>,
-    /// What other systems call its scenario, by the names of the properties that they read.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    /// What other systems call its scenario, by the names of the properties that they read. Absent in runs of earlier versions.
+    #[serde(default)]
     pub ids: BTreeMap<String, String>,
     /// Identifies everything that it asked for; absent in runs of earlier versions.
     #[serde(default)]

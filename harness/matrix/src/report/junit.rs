@@ -112,7 +112,6 @@ fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
     property("architecture", Some(cell.architecture.to_string()));
     property("metal", cell.metal.map(|metal| metal.to_string()));
     property("tier", Some(tiers([cell])));
-    cell.ids.iter().for_each(|(name, id)| property(name, Some(id.clone())));
     property("attempts", attempts(cell));
     property("run", cell.run.clone());
     for level in &cell.levels {
@@ -150,6 +149,12 @@ fn test_case(cell: &CellRecord, folder: &Path) -> TestCase {
             property(&name(&format!("{}-of-{}", word(step.on), word(*of))), Some(ratio.words()));
         }
         property(&name("judgement"), Some(benchmark.judgement.result.to_string()));
+    }
+    for (name, id) in &cell.ids {
+        // An id must not contradict what was seen.
+        if case.properties.iter().all(|property| property.name.as_str() != name) {
+            case.properties.push(Property::new(name.as_str(), id.as_str()));
+        }
     }
     let files = cell.folder.as_ref().map_or_else(String::new, |of_cell| attachments(folder, of_cell));
     if !files.is_empty() {

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::cell::{claims, documented, observed};
 use crate::records::{CellRecord, Known, Overview, OverviewCell, VerdictWord};
+use crate::scenario::CellName;
 
 /// The version of KCIDB's schema.
 const VERSION: (u32, u32) = (5, 3);
@@ -47,6 +48,9 @@ pub fn kcidb(overview: &Overview, origin: &Origin) -> serde_json::Result<String>
     let mut report = Report { origin: &origin.0, ..Report::default() };
     for cell in &overview.cells {
         report.add(overview, cell);
+    }
+    for cell in &overview.without_verdict {
+        report.add_missing(overview, cell);
     }
     let mut text = serde_json::to_string_pretty(&report.into_json())?;
     text.push('\n');
@@ -93,7 +97,7 @@ impl Report<'_> {
         let of_cell = OfCell {
             build: self.add_build(record),
             id: format!("{}:{run}/{}", self.origin, record.cell),
-            path: path(record),
+            path: path(&record.cell),
             environment: environment(overview, cell),
             record,
         };
@@ -110,7 +114,9 @@ impl Report<'_> {
         if !record.attempts.is_empty() {
             test["duration"] = record.seconds().max(0.0).into();
         }
-        let began = overview.runs.get(cell.run).map(|run| run.record.began.as_str());
+        // The times of a merged run's cells are counted from the beginnings of its parts.
+        let began = overview.runs.get(cell.run).filter(|_| record.run.is_none());
+        let began = began.map(|run| run.record.began.as_str());
         if let Some(start) = began.and_then(|began| start_of(began, record)) {
             test["start_time"] = start.into();
         }
@@ -118,10 +124,12 @@ impl Report<'_> {
             test["log_excerpt"] = without_nul(&seen).into();
         }
         self.tests.push(test);
-        if let Some(text) = record.known_text() {
+        // A limitation that came back is no known issue: it is known to be gone.
+        let known = record.known().filter(|known| *known != Known::CameBack);
+        if let (Some(known), Some(text)) = (known, record.known_text()) {
             // What a document says wrongly is no fault of the kernel.
-            let of_code = record.known() != Some(Known::Stale);
-            let present = record.known() != Some(Known::Righted);
+            let of_code = known != Known::Stale;
+            let present = known != Known::Righted;
             self.add_incident(&of_cell.id, &format!("{}: {text}", record.scenario), of_code, present);
         }
         for (number, step) in (1..).zip(&record.steps) {
@@ -129,12 +137,30 @@ impl Report<'_> {
         }
     }
 
+    /// Adds a cell that has no verdict since its run was ended.
+    fn add_missing(&mut self, overview: &Overview, cell: &CellName) {
+        let build = self.add_kernel("unknown system", "unknown kernel", "");
+        let run = overview.runs.first().map_or("", |run| &run.record.run);
+        self.tests.push(json!({
+            "id": format!("{}:{run}/{cell}", self.origin),
+            "build_id": build,
+            "origin": self.origin,
+            "path": path(cell).join("."),
+            "comment": format!("{cell}: no verdict, the run ended before the cell"),
+            "status": "MISS",
+        }));
+    }
+
     /// Adds the kernel under test, with the package that it is from as its checkout; returns the build's identifier.
     fn add_build(&mut self, record: &CellRecord) -> String {
         let outermost = record.levels.first();
         let system = outermost.map_or("unknown system", |level| level.os.as_str());
         let kernel = outermost.and_then(|level| level.seen.kernel.as_deref()).unwrap_or("unknown kernel");
-        let machine = record.architecture.isa().info().machines[0];
+        self.add_kernel(system, kernel, record.architecture.isa().info().machines[0])
+    }
+
+    /// Adds a kernel for machines of this name; returns the build's identifier.
+    fn add_kernel(&mut self, system: &str, kernel: &str, machine: &str) -> String {
         let checkout = format!("{}:{system}/{kernel}", self.origin);
         let build = format!("{}:{system}/{kernel}/{machine}", self.origin);
         let comment = without_nul(&format!("{kernel} of {system}"));
@@ -227,8 +253,8 @@ fn status_of_case(case: &Case) -> &'static str {
 }
 
 /// The place of a cell in KCIDB's tree of tests.
-fn path(record: &CellRecord) -> Vec<String> {
-    let words = record.cell.as_str().split('/').map(word);
+fn path(cell: &CellName) -> Vec<String> {
+    let words = cell.as_str().split('/').map(word);
     std::iter::once("nestmatrix".to_owned()).chain(words).collect()
 }
 
@@ -242,7 +268,9 @@ fn word(name: &str) -> String {
 /// The machine and the levels.
 fn environment(overview: &Overview, cell: &OverviewCell) -> Value {
     let record = &cell.record;
-    let machine = overview.runs.get(cell.run).map(|run| &run.record.machine);
+    // A merged run names the machines of all its parts.
+    let run = overview.runs.get(cell.run).filter(|_| record.run.is_none());
+    let machine = run.map(|run| &run.record.machine);
     let comment = machine.map(|machine| format!("{}, {}", machine.system, machine.processor));
     let levels: Map<String, Value> = record
         .levels

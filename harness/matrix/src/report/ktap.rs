@@ -89,6 +89,17 @@ fn stage(record: &CellRecord, part: &Part<'_>) -> Point {
     }
     // The step can stop a stack for another reason than its cases.
     let mut subtests: Vec<Point> = part.cases.iter().map(test_case).collect();
+    // What the document says, or what is known, explains the cases too.
+    if part.is_stop
+        && let Status::Xfail(reason) = &own
+    {
+        let explained = |point: &mut Point| {
+            if let Status::Fail(said) = &point.status {
+                point.status = Status::Xfail(format!("{reason}; {said}"));
+            }
+        };
+        subtests.iter_mut().for_each(explained);
+    }
     if part.is_stop {
         subtests.push(Point::leaf("step", own));
     }

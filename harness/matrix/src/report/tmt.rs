@@ -43,6 +43,11 @@ pub fn tmt(overview: &Overview, base: &Path) -> serde_json::Result<TmtResults> {
         note: vec!["no verdict: the run ended before the cell".to_owned()],
         ..TmtResult::new(format!("/{cell}"), Outcome::Error)
     }));
+    if results.is_empty() {
+        // To tmt, a test without results is an error.
+        let note = vec!["no cell is in this shard".to_owned()];
+        results.push(TmtResult { note, ..TmtResult::new("/".to_owned(), Outcome::Skip) });
+    }
     let text = in_yaml(&serde_json::to_string_pretty(&results)?) + "\n";
     Ok(TmtResults { text, without_logs })
 }

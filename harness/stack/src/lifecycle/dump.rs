@@ -12,6 +12,8 @@ use crate::console_view::ConsoleListener;
 const BOOTS: &str = "Linux version ";
 /// What a kernel that panicked prints if it stays: no other kernel runs then.
 const STAYS: &str = "end Kernel panic";
+/// A shell's status of a program that it could not start (126 and 127), or that a signal ended, is at least this.
+const KILLED: u8 = 126;
 /// The lines around the report of a crash kernel.
 const BEGIN: &str = "nestmatrix-dump-begin";
 const END: &str = "nestmatrix-dump-end";
@@ -29,19 +31,29 @@ pub(super) enum AfterPanic {
     ShutDown(String),
 }
 
+/// Why what came after a panic does not show that the crash kernel saw the dump.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unshown {
+    /// The level did not do it.
+    ByLevel(String),
+    /// It is not known: what reads the log did not run to its end, or its words are lost.
+    Unknown(String),
+}
+
 impl AfterPanic {
     /// What it shows: that the crash kernel came up and saw a dump of the kernel that panicked. That kernel has this release, and this
     /// nonce in its log.
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn judge(&self, release: &str, nonce: &str) -> Result<String, String> {
+    pub(super) fn judge(&self, release: &str, nonce: &str) -> Result<String, Unshown> {
+        let by_level = |why: String| Err(Unshown::ByLevel(why));
         let report = match self {
             Self::Report(report) => report,
-            Self::NoOtherKernel => return Err("no crash kernel was booted".to_owned()),
-            Self::Failed(said) => return Err(format!("its crash kernel failed: {said}")),
+            Self::NoOtherKernel => return by_level("no crash kernel was booted".to_owned()),
+            Self::Failed(said) => return by_level(format!("its crash kernel failed: {said}")),
             Self::ShutDown(reason) => {
-                return Err(format!("no crash kernel came up: its machine has shut down ({reason})"));
+                return by_level(format!("no crash kernel came up: its machine has shut down ({reason})"));
             }
         };
         let value = |key: &str| report.get(key).map(String::as_str).unwrap_or_default();
@@ -49,18 +61,27 @@ impl AfterPanic {
         let up = format!("its crash kernel {kernel} came up");
         let size: u64 = value("size").parse().unwrap_or_default();
         if size == 0 {
-            return Err(format!("{up} and saw no dump: /proc/vmcore is missing or empty"));
+            return by_level(format!("{up} and saw no dump: /proc/vmcore is missing or empty"));
         }
         if crashed != release {
-            return Err(format!("{up} and saw a dump of kernel {crashed:?}, not of {release}"));
+            return by_level(format!("{up} and saw a dump of kernel {crashed:?}, not of {release}"));
         }
         let log = match (value("log"), value("nonce")) {
             ("0", found) if found == nonce => "with the nonce that was written to its log before".to_owned(),
             ("0", found) => {
-                return Err(format!("{up}, and the log in the dump has the nonce {found:?}, not {nonce}"));
+                return by_level(format!(
+                    "{up}, and the log in the dump has the nonce {found:?}, not {nonce}"
+                ));
+            }
+            // Of an older vmcore-dmesg, which does not know the format of a newer kernel's log.
+            (status, _) if status.parse().is_ok_and(|status: u8| status < KILLED) => {
+                format!("whose log vmcore-dmesg can't read (status {status}: {:?})", value("said"))
             }
             (status, _) => {
-                format!("whose log vmcore-dmesg can't read (status {status}: {:?})", value("said"))
+                let said = value("said");
+                return Err(Unshown::Unknown(format!(
+                    "{up}, and its log was not read (status {status:?}: {said:?})"
+                )));
             }
         };
         Ok(format!("{up} and saw a dump of {} MiB of kernel {crashed}, {log}", size >> 20))
@@ -103,7 +124,11 @@ impl Heard {
             return;
         }
         let (line, message) = (line.trim(), kernel_message(line));
-        if let (true, Some(GuestSymptom::Fatal(failure, said))) = (self.boots, symptom_in(line)) {
+        let field = self.report.is_some().then(|| line.split_once('=')).flatten();
+        if let (Some(report), Some((key, value))) = (&mut self.report, field.filter(|(key, _)| is_key(key))) {
+            // A line of the dead kernel's log may be part of it.
+            report.insert(key.to_owned(), value.to_owned());
+        } else if let (true, Some(GuestSymptom::Fatal(failure, said))) = (self.boots, symptom_in(line)) {
             self.after = Some(AfterPanic::Failed(failure.describe(&said)));
         } else if message.starts_with(BOOTS) {
             self.boots = true;
@@ -113,8 +138,11 @@ impl Heard {
             self.report = Some(BTreeMap::new());
         } else if line == END {
             self.after = self.report.take().map(AfterPanic::Report);
-        } else if let (Some(report), Some((key, value))) = (&mut self.report, line.split_once('=')) {
-            report.insert(key.to_owned(), value.to_owned());
         }
     }
+}
+
+/// Whether a line of the report can begin with this.
+fn is_key(word: &str) -> bool {
+    matches!(word, "kernel" | "size" | "crashed" | "log" | "nonce" | "said")
 }

@@ -371,6 +371,8 @@ impl StackPlan {
 #[cfg(test)]
 mod disk_tests;
 #[cfg(test)]
+mod hardware_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod windows_tests;

@@ -6,10 +6,10 @@ set -euo pipefail
 kind=$1
 shift
 results=$NIGHT/$kind-$SLURM_ARRAY_TASK_ID
-# The newest run that was begun here. One without a plan has no verdicts either.
+# The newest run that was begun here. One without these files has no verdicts either.
 begun=
-for plan in "$results"/20*/cells.txt; do
-    [ ! -e "$plan" ] || begun=$(dirname "$plan")
+for run in "$results"/20*; do
+    if [ -e "$run/run.json" ] && [ -e "$run/cells.txt" ]; then begun=$run; fi
 done
 status=0
 if [ -n "$begun" ]; then

@@ -4,6 +4,9 @@
 set -euo pipefail
 NESTMATRIX_TREE=$(cd "$(dirname "$0")" && pwd)
 . "$NESTMATRIX_TREE/settings.sh"
+program=$(command -v "$NESTMATRIX") || { echo "there is no program $NESTMATRIX" >&2 && exit 1; }
+NESTMATRIX=$(realpath "$program")
+case $NESTMATRIX in *[[:space:]]*) echo "the path of the program has a space: $NESTMATRIX" >&2 && exit 1 ;; esac
 : "${NESTMATRIX_RESULTS:=$PWD/results}"
 mkdir -p "$NESTMATRIX_RESULTS"
 NIGHT=$(cd "$NESTMATRIX_RESULTS" && pwd)/night-$(date -u +%Y-%m-%dT%H-%M-%SZ)

@@ -159,7 +159,10 @@ must_report() {
 
 # must_work LEVEL TEXT: waits until the user's guest in it prints this. From then on it may power off.
 must_work() {
+    # What it prints before its report is its kernel's, or the report itself.
+    after=nestmatrix-report-end
     await "$logs/$1.console.log" "$(printf '%s' "$2" | sed 's/[][\\.*^$]/\\&/g')"
+    after=
     may_shut_down=$1
 }
 

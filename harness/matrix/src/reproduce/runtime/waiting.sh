@@ -11,7 +11,7 @@ stage() {
 # await FILE PATTERN [POLLS]: waits until a line matches, or for so many polls. Trouble meanwhile ends the script.
 await() {
     looks=0
-    until text "$1" | grep -q -e "$2"; do
+    until text "$1" | beyond "${after:-}" | grep -q -e "$2"; do
         looks=$((looks + 1))
         [ "$looks" -le "${3:-$looks}" ] || return 1
         # Not every sleep accepts fractions of a second.
@@ -19,6 +19,11 @@ await() {
         look
     done
     show
+}
+
+# beyond TEXT: only the lines after one with this text, if one is given.
+beyond() {
+    if [ -n "$1" ]; then sed "1,/$1/d"; else cat; fi
 }
 
 look() {

@@ -2,6 +2,8 @@
 # The only process of a crash kernel. It reports on the console what it sees of the kernel that crashed, and waits: the harness resets
 # the machine.
 mount -t proc proc /proc
+# Only a panic may come between the lines of the report.
+echo 1 > /proc/sys/kernel/printk
 read -r release < /proc/sys/kernel/osrelease
 read -r uptime _ < /proc/uptime
 echo "nestmatrix: dump kernel up, kernel $release, uptime $uptime"
