@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Guest {
     /// The name of the payload that has its kernel, its initramfs, or both.
     pub payload: String,
-    /// The text on its console by which it says that it works. Without it, nothing of it runs after the level's report.
+    /// The text that it prints on its console when it works. Without this key, nothing of it runs after the level's report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<String>,
 }

@@ -33,7 +33,7 @@ pub(super) struct ConsoleView(Rc<Inner>);
 struct Inner {
     shown: RefCell<Shown>,
     answers: SharedAnswers,
-    /// The text by which the user's guest says that it works, if the boot waits for it.
+    /// The text that the user's guest prints when it works, if the boot waits for it.
     awaited: RefCell<Option<String>>,
     /// Reads every line, too.
     listener: RefCell<Option<Rc<dyn ConsoleListener>>>,

@@ -36,7 +36,7 @@ impl Stack<'_> {
         let (seen, after) = seen?;
         if let AfterPanic::ShutDown(reason) = &after {
             let stop = self.explain(Abort::ShutDown { level, reason: reason.clone() }, false).await;
-            // The metal may have reset it, or somebody has ended its QEMU.
+            // The metal may have reset it, or another process has ended its QEMU.
             if stop.blame == Blame::Harness {
                 return Err(stop);
             }

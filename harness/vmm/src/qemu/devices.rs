@@ -46,7 +46,7 @@ pub const SINK: &str = "nest-sink";
 const SINK_NETWORK: (&str, &str) =
     ("netdev", "user,id=nest-sink,restrict=on,ipv6=off,net=10.0.9.0/24,guestfwd=tcp:10.0.9.100:9-cmd:wc -c");
 
-/// The address by which a level finds this card. No other card has it: QEMU numbers its own from another one on.
+/// The address of this card, for which a level looks. No other card has it: the addresses that QEMU chooses begin with 52:54:00:12:34.
 const SINK_MAC: &str = "52:54:00:6e:65:74";
 
 /// The name of the direction from a level to its network.
