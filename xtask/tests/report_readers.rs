@@ -11,9 +11,8 @@ use std::process::{Command, Stdio};
 
 use common::{Place, trials};
 use nestmatrix::records::{CellRecord, RunFolder, RunRecord};
-use nestmatrix_model::{CaseOutcome, LevelNumber};
-use nestmatrix_stack::{Case, StepRecord, SuiteRecord};
-use report_fixtures::{every_verdict, outcome};
+use nestmatrix_model::CaseOutcome;
+use report_fixtures::{case, every_verdict, outcome, suite_step};
 
 /// What `.ci/run` installs for this test.
 fn tool(path: &str) -> PathBuf {
@@ -27,14 +26,7 @@ fn tool(path: &str) -> PathBuf {
 /// A cell of each verdict, of which one ran tests that print what they like.
 fn records() -> Vec<CellRecord> {
     let mut records = every_verdict().records;
-    let case = |name: &str, outcome, known: Option<&str>| Case {
-        name: name.to_owned(),
-        outcome,
-        said: Some("\u{1b}[31m<b>&\u{ffff}\"".to_owned()),
-        known: known.map(str::to_owned),
-        erratum: None,
-        did_not_start: false,
-    };
+    let case = |name, outcome, known| case(name, outcome, Some("\u{1b}[31m<b>&\u{ffff}\""), known);
     let cases = vec![
         case("svm: a/b \"c\" <d> ü", CaseOutcome::Fail, None),
         case("svm: e", CaseOutcome::KnownFail, Some("https://example.com/1 describes it")),
@@ -42,17 +34,7 @@ fn records() -> Vec<CellRecord> {
         case("svm: g", CaseOutcome::Skip, None),
         case("svm: h", CaseOutcome::Error, None),
     ];
-    let suite = SuiteRecord { suite: "s".into(), sha256: "00".into(), counts: [].into(), cases };
-    records[0].steps = vec![StepRecord {
-        name: "nested".into(),
-        on: LevelNumber::ALL[1],
-        action: "suite".into(),
-        run: None,
-        status: None,
-        output: String::new(),
-        suite: Some(suite),
-        benchmark: None,
-    }];
+    records[0].steps = vec![suite_step(cases)];
     records
 }
 

@@ -5,10 +5,11 @@ mod report_fixtures;
 
 use nestmatrix::records::{CellRecord, Overview, PastRun, VerdictWord};
 use nestmatrix::report::ktap;
-use nestmatrix_model::{CaseOutcome, LevelNumber};
-use nestmatrix_stack::{Case, End, ProgramEnd, StageTime, StepRecord, SuiteRecord, read_program_cases};
+use nestmatrix_model::CaseOutcome;
+use nestmatrix_stack::{End, ProgramEnd, StageTime, read_program_cases};
 use report_fixtures::{
-    cells, flaky, known_stale, known_wrong, limited, outcome, past_run, record, skipped, stopped,
+    case, cells, flaky, known_stale, known_wrong, limited, outcome, past_run, record, skipped, stopped,
+    suite_step,
 };
 use rstest::rstest;
 
@@ -79,14 +80,7 @@ fn a_cell_without_stages_is_a_test_point_alone() {
 
 #[test]
 fn the_cases_of_a_suite_are_subtests_of_the_step() {
-    let case = |name: &str, outcome, known: Option<&str>| Case {
-        name: name.into(),
-        outcome,
-        said: Some("it said\nok 9 forged".into()),
-        known: known.map(Into::into),
-        erratum: None,
-        did_not_start: false,
-    };
+    let case = |name, outcome, known| case(name, outcome, Some("it said\nok 9 forged"), known);
     let cases = vec![
         case("svm: a", CaseOutcome::Fail, None),
         case("b # SKIP forged", CaseOutcome::KnownFail, Some("a # report")),
@@ -94,19 +88,8 @@ fn the_cases_of_a_suite_are_subtests_of_the_step() {
         case("svm: d", CaseOutcome::Error, None),
         case("svm: e", CaseOutcome::Pass, None),
     ];
-    let suite = SuiteRecord { suite: "kut".into(), sha256: "00".into(), counts: Default::default(), cases };
-    let step = StepRecord {
-        name: "nested".into(),
-        on: LevelNumber::ALL[1],
-        action: "suite".into(),
-        run: None,
-        status: None,
-        output: String::new(),
-        suite: Some(suite),
-        benchmark: None,
-    };
     let cell = CellRecord {
-        steps: vec![step],
+        steps: vec![suite_step(cases)],
         ..stopped(record("limits", CELL, VerdictWord::Fail, 9.0), "step-1", "svm: a")
     };
     let text = text_of(run(vec![cell]));

@@ -7,25 +7,13 @@ use std::path::Path;
 
 use nestmatrix::records::{CellRecord, Overview, PastRun, VerdictWord};
 use nestmatrix::report::{Origin, Style, cell_line, html, junit, kcidb, tap};
-use nestmatrix_model::{CaseOutcome, LevelNumber};
-use nestmatrix_stack::{Case, StepRecord, SuiteRecord};
-use report_fixtures::{cells, outcome, past_run, record, stopped};
+use nestmatrix_model::CaseOutcome;
+use report_fixtures::{case, cells, outcome, past_run, record, stopped, suite_step};
 
 const CELL: &str = "rhel-preview/amd/rhel-10/rhel-10/rhel-10";
 
 /// What a test could print to forge a result.
 const HOSTILE: &str = "x # TODO </script><b> ok 1\u{202e}";
-
-fn case(name: &str, outcome: CaseOutcome, said: Option<&str>, known: Option<&str>) -> Case {
-    Case {
-        name: name.into(),
-        outcome,
-        said: said.map(Into::into),
-        known: known.map(Into::into),
-        erratum: None,
-        did_not_start: false,
-    }
-}
 
 fn cell() -> CellRecord {
     let cases = vec![
@@ -36,21 +24,8 @@ fn cell() -> CellRecord {
         case("svm: d", CaseOutcome::Skip, Some("not supported"), None),
         case("svm: e", CaseOutcome::Pass, None, None),
     ];
-    let mut counts = std::collections::BTreeMap::new();
-    cases.iter().for_each(|case| *counts.entry(case.outcome).or_default() += 1);
-    let suite = SuiteRecord { suite: "kvm-unit-tests".into(), sha256: "00".into(), counts, cases };
-    let step = StepRecord {
-        name: "nested".into(),
-        on: LevelNumber::ALL[1],
-        action: "suite".into(),
-        run: None,
-        status: None,
-        output: suite.summary(),
-        suite: Some(suite),
-        benchmark: None,
-    };
     CellRecord {
-        steps: vec![step],
+        steps: vec![suite_step(cases)],
         ..stopped(record("limits", CELL, VerdictWord::Fail, 9.0), "step-1", "svm: a")
     }
 }

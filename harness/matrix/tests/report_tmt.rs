@@ -3,7 +3,6 @@
 
 mod report_fixtures;
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,11 +10,11 @@ use std::path::Path;
 
 use nestmatrix::records::{Attempt, CellRecord, Overview, PastRun, VerdictWord};
 use nestmatrix::report::{TmtResults, tmt};
-use nestmatrix_model::{CaseOutcome, LevelNumber};
-use nestmatrix_stack::{Case, StageTime, StepRecord, SuiteRecord};
+use nestmatrix_model::CaseOutcome;
+use nestmatrix_stack::{Case, StageTime};
 use report_fixtures::{
-    attempt, came_back, cells, flaky, known_stale, known_wrong, limited, outcome, past_run, record, skipped,
-    stopped,
+    attempt, came_back, case, cells, flaky, known_stale, known_wrong, limited, outcome, past_run, record,
+    skipped, stopped, suite_step,
 };
 use rstest::rstest;
 use serde_json::Value;
@@ -100,41 +99,23 @@ fn a_verdict_is_what_tmt_makes_of_it(#[case] cell: CellRecord, #[case] result: &
     assert_eq!(all[0]["ids"], serde_json::json!({ "document": "limits", "claims": "preview" }));
 }
 
-fn case(name: &str, outcome: CaseOutcome, known: Option<&str>) -> Case {
-    let said = (outcome != CaseOutcome::Pass).then(|| "it said \u{1b}[2J".to_owned());
-    Case {
-        name: name.into(),
-        outcome,
-        said,
-        known: known.map(Into::into),
-        erratum: None,
-        did_not_start: false,
-    }
+fn said_case(name: &str, outcome: CaseOutcome, known: Option<&str>) -> Case {
+    let said = (outcome != CaseOutcome::Pass).then_some("it said \u{1b}[2J");
+    case(name, outcome, said, known)
 }
 
 /// A cell that stopped at a step which ran tests of a suite.
 fn with_suite() -> CellRecord {
     let cases = vec![
-        case("svm: a", CaseOutcome::Fail, None),
-        case("svm: b", CaseOutcome::KnownFail, Some("a report")),
-        case("svm: c", CaseOutcome::Skip, None),
-        case("svm: d", CaseOutcome::Error, None),
-        case("svm: e", CaseOutcome::Pass, None),
+        said_case("svm: a", CaseOutcome::Fail, None),
+        said_case("svm: b", CaseOutcome::KnownFail, Some("a report")),
+        said_case("svm: c", CaseOutcome::Skip, None),
+        said_case("svm: d", CaseOutcome::Error, None),
+        said_case("svm: e", CaseOutcome::Pass, None),
     ];
-    let suite = SuiteRecord { suite: "kut".into(), sha256: "00".into(), counts: BTreeMap::new(), cases };
-    let step = StepRecord {
-        name: "nested".into(),
-        on: LevelNumber::ALL[1],
-        action: "suite".into(),
-        run: None,
-        status: None,
-        output: String::new(),
-        suite: Some(suite),
-        benchmark: None,
-    };
     let stage = |stage: &str, start, end| StageTime { stage: stage.parse().unwrap(), start, end };
     CellRecord {
-        steps: vec![step],
+        steps: vec![suite_step(cases)],
         stages: vec![stage("l0-boot", 0.0, 3.5), stage("step-1", 3.5, 7.0)],
         attempts: vec![Attempt { booted: Some(2.0), ..attempt(1.0, 3610.6, VerdictWord::Fail) }],
         ..stopped(record("limits", CELL, VerdictWord::Fail, 9.0), "step-1", "svm: a")

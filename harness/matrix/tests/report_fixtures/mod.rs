@@ -17,8 +17,8 @@ use nestmatrix::scenario::{
     Addition, AvailableImage, Cell, Expectation, KnownFlaky, KnownStale, KnownWrong, Limitation, Matrix,
     MetalWord, Permitted, Since, StopStage, SymptomTexts, Tier,
 };
-use nestmatrix_model::{BootKind, Fidelity, LevelNumber, Stage, Word as _};
-use nestmatrix_stack::{LevelFacts, Metal, Usage};
+use nestmatrix_model::{BootKind, CaseOutcome, Fidelity, LevelNumber, Stage, Word as _};
+use nestmatrix_stack::{Case, LevelFacts, Metal, StepRecord, SuiteRecord, Usage};
 
 const SYSTEMS: &str = r#"
 [[system]]
@@ -432,5 +432,28 @@ pub fn attempt(start: f64, end: f64, verdict: VerdictWord) -> Attempt {
         symptom: None,
         timeout_scale: None,
         usage: Usage::default(),
+    }
+}
+
+/// A case of a test suite: what was seen of it, and where a failure of it is described.
+pub fn case(name: &str, outcome: CaseOutcome, said: Option<&str>, known: Option<&str>) -> Case {
+    let (said, known) = (said.map(Into::into), known.map(Into::into));
+    Case { name: name.into(), outcome, said, known, erratum: None, did_not_start: false }
+}
+
+/// A step in L1 that ran tests of a suite with these results.
+pub fn suite_step(cases: Vec<Case>) -> StepRecord {
+    let mut counts = std::collections::BTreeMap::new();
+    cases.iter().for_each(|case| *counts.entry(case.outcome).or_default() += 1);
+    let suite = SuiteRecord { suite: "kvm-unit-tests".into(), sha256: "00".into(), counts, cases };
+    StepRecord {
+        name: "nested".into(),
+        on: LevelNumber::ALL[1],
+        action: "suite".into(),
+        run: None,
+        status: None,
+        output: suite.summary(),
+        suite: Some(suite),
+        benchmark: None,
     }
 }
