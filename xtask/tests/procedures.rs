@@ -64,7 +64,8 @@ fn what_lies_on_l0s_disk_outlives_a_reboot() {
 fn a_migrated_l1_is_run_by_another_qemu_and_its_l2_lives_on() {
     let cell = cell("rhel-10-amd-migration", "xpass");
     let seen = outputs(&cell, "migrate").remove(0);
-    assert!(seen.starts_with("completed in ") && seen.contains("L2 answers, its counter was "), "{seen}");
+    assert!(seen.starts_with("from QEMU ") && seen.contains(", completed in "), "{seen}");
+    assert!(seen.contains("L2 answers, its counter was "), "{seen}");
     let said = |name: &str, direction: &str, what: &dyn Fn(&Value) -> bool| {
         cell.conversation(name).iter().any(|(dir, message)| dir == direction && what(message))
     };

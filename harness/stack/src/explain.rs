@@ -240,14 +240,18 @@ impl Explainer<'_> {
 
     /// A symptom that is charged to the emulated metal if one of its errata is known to cause it.
     fn unless_emulator_erred(&self, symptom: Symptom, blame: Blame) -> (Symptom, Blame) {
-        let kvms = |level: &LevelNumber| {
-            if blame == Blame::Stack { self.request.plan.kvms_under(*level) } else { 0 }
-        };
-        let least = if matches!(symptom, Symptom::ShutDown { .. }) { 1 } else { 2 };
-        if least == 1 && !self.is_silent_reset(&symptom) {
+        if blame != Blame::Stack {
             return (symptom, blame);
         }
-        let Some(level) = symptom.level().filter(|level| kvms(level) >= least) else {
+        let resets = matches!(symptom, Symptom::ShutDown { .. });
+        if resets && !self.is_silent_reset(&symptom) {
+            return (symptom, blame);
+        }
+        let concerns = |level: &LevelNumber| {
+            let kvms = self.request.plan.kvms_under(*level);
+            if resets { kvms >= 1 || self.runs_guest_of_kvm(*level) } else { kvms >= 2 }
+        };
+        let Some(level) = symptom.level().filter(concerns) else {
             return (symptom, blame);
         };
         match self.errata.cause_of(&symptom, self.is_in_default_firmware(level)) {
@@ -272,7 +276,17 @@ impl Explainer<'_> {
         }
     }
 
-    /// Whether a guest of KVM shut down, and its kernel did not announce that. While L0 itself comes up, none runs.
+    /// Whether a guest of KVM has been started in this level.
+    fn runs_guest_of_kvm(&self, level: LevelNumber) -> bool {
+        let plan = self.request.plan;
+        let mut above = plan.levels.iter().map(|plan| plan.level).filter(|above| *above > level);
+        above.any(|above| {
+            plan.kvms_under(above) > 0
+                && self.machines.get(MachineId { level: above, second: false }).is_some()
+        })
+    }
+
+    /// Whether a level shut down, and its kernel did not announce that. While L0 itself comes up, no guest of KVM runs.
     fn is_silent_reset(&self, symptom: &Symptom) -> bool {
         let may_run = match self.stage {
             Stage::Level(level, _) => level.below().is_some(),

@@ -125,6 +125,13 @@ fn reset_of(level: u8, line: &str) -> Fake {
     Fake::new().boots(level, acts)
 }
 
+/// L0 is up, and resets itself while L1 is silent.
+fn l0_resets_while_l1_boots() -> Fake {
+    let event = json!({"guest": true, "reason": "guest-reset"});
+    let acts = [Act::AgentAnswers, Act::Wait(1000), Act::Event("SHUTDOWN".into(), event)];
+    Fake::new().boots(0, acts).boots(1, [Act::Wait(60_000)])
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_reset_with_several_cpus_is_charged_to_the_emulated_metal_if_no_kernel_announced_it() {
     let silent = reset("booting").boot().await;
@@ -135,6 +142,12 @@ async fn a_reset_with_several_cpus_is_charged_to_the_emulated_metal_if_no_kernel
     let of_l1 = reset_of(1, "booting").boot().await.word_and_symptom();
     let expected = "error: L1 shut down before its work was done (guest-reset); its kernel said nothing";
     assert!(of_l1.starts_with(expected) && of_l1.ends_with("(emulator erratum tcg-smp-reset)"), "{of_l1}");
+
+    let of_l0 = l0_resets_while_l1_boots().boot().await.word_and_symptom();
+    let expected = "error: L0 shut down before its work was done (guest-reset); its kernel said nothing";
+    assert!(of_l0.starts_with(expected) && of_l0.ends_with("(emulator erratum tcg-smp-reset)"), "{of_l0}");
+    let before_any_guest = reset_of(0, "booting").boot().await.word_and_symptom();
+    assert_eq!(before_any_guest, "error: L0 shut down before its work was done (guest-reset)");
 
     let announced = reset("[    9.000000] reboot: Restarting system").boot().await;
     let native = reset("booting").on_native_metal().boot().await;

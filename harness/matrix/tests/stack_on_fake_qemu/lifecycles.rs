@@ -537,7 +537,7 @@ async fn a_panic_after_the_one_that_was_asked_for_counts() {
     2,
     2,
     "error",
-    "step-1: L1 was reset, and has then reset itself 2 times; with several CPUs, a guest of KVM on QEMU's emulated AMD processor sometimes resets itself (emulator erratum tcg-smp-reset)"
+    "step-1: L1 was reset, and has then reset itself 2 times; with several CPUs, a level of a stack on QEMU's emulated AMD processor sometimes resets itself (emulator erratum tcg-smp-reset)"
 )]
 #[tokio::test(flavor = "current_thread")]
 async fn a_level_that_resets_itself_while_it_boots_again_is_noticed(

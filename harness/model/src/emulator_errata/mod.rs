@@ -78,7 +78,7 @@ pub struct Signature {
     /// Whether that guest must still have been in its machine's default firmware.
     #[serde(default)]
     pub in_default_firmware: bool,
-    /// A guest of KVM resets itself without a word of its kernel, and L0 has several CPUs.
+    /// A guest of KVM, or L0 while it runs one, resets itself without a word of its kernel, and L0 has several CPUs.
     #[serde(default)]
     pub reset_with_several_cpus: bool,
     /// The emulator itself ends, and its output has one of these messages.
@@ -180,7 +180,7 @@ pub fn markdown() -> String {
         }
         if let Some(Signature { reset_with_several_cpus: true, .. }) = &erratum.shows {
             text.push_str(
-                "- An `error` that names it: a guest of KVM resets itself, its kernel says nothing, and L0 has several CPUs.\n",
+                "- An `error` that names it: a guest of KVM, or L0 while it runs one, resets itself, its kernel says nothing, and L0 has several CPUs.\n",
             );
         } else if let Some(Signature { emulator_said, .. }) = &erratum.shows
             && !emulator_said.is_empty()
