@@ -3,6 +3,7 @@
 
 use crate::cache::Cache;
 use crate::digest::Hasher;
+use crate::new_file::replace_private_file;
 use crate::package_source::{PackageIndex, Resolved};
 use crate::progress::{Reporter, Step};
 use crate::tool::{self, Ended, command};
@@ -82,13 +83,15 @@ impl<'a> Apt<'a> {
         {
             fs::create_dir_all(&folder).map_err(Error::io("create folder", &folder))?;
         }
+        // The host's settings of a proxy, and an address, may contain a password.
         let write = |name: &str, text: String| {
             let path = state.join(name);
-            fs::write(&path, text).map_err(Error::io("write", &path)).map(|()| path)
+            replace_private_file(&path, &text).map_err(Error::io("write", &path)).map(|()| path)
         };
         let architecture = source.isa.info().debian;
+        let keyring = keyring_text(source.keyring)?;
         let sources = source.suites.iter().fold(String::new(), |mut text, (archive, suite)| {
-            let (keyring, components) = (source.keyring.display(), source.components.join(" "));
+            let components = source.components.join(" ");
             let _ = writeln!(text, "deb [signed-by={keyring}] {archive} {suite} {components}"); // a String takes all
             text
         });
@@ -276,6 +279,14 @@ fn config_text(path: &Path) -> Result<&str, Error> {
     }
 }
 
+/// The path of a keyring, if `sources.list` can name it: blanks separate its options (sources.list(5)).
+fn keyring_text(path: &Path) -> Result<&str, Error> {
+    match path.to_str() {
+        Some(text) if !text.contains([' ', '\t', '\n', ']', ',']) => Ok(text),
+        _ => Err(Error::KeyringPath(path.to_owned())),
+    }
+}
+
 /// `dlstatus:NUMBER:PERCENT:WORDS`, from `APT::Status-Fd` (apt: README.progress-reporting).
 fn download_status(line: &str) -> Option<(f32, &str)> {
     let mut fields = line.strip_prefix("dlstatus:")?.splitn(3, ':');
@@ -325,6 +336,13 @@ mod tests {
     use super::*;
     use crate::deb::Deb;
     use crate::package_source::PackageFormat as _;
+
+    #[test]
+    fn the_path_of_a_keyring_must_be_one_word() {
+        assert_eq!(keyring_text(Path::new("/keys/debian.gpg")).unwrap(), "/keys/debian.gpg");
+        let error = keyring_text(Path::new("/my keys/debian.gpg")).unwrap_err().to_string();
+        assert!(error.contains("/my keys/debian.gpg: its path contains a blank"), "{error}");
+    }
 
     #[test]
     fn a_line_of_print_uris_names_a_package() {

@@ -30,6 +30,12 @@ pub enum Error {
         .0.display()
     )]
     AptPath(PathBuf),
+    /// The path of a keyring cannot be written in apt's list of sources.
+    #[error(
+        "apt cannot use the keyring {}: its path contains a blank, a comma or a bracket, or is not UTF-8; copy it to another path",
+        .0.display()
+    )]
+    KeyringPath(PathBuf),
     /// The recipe does not make this product.
     #[error("recipe {recipe} has no product {product}")]
     NoSuchProduct {

@@ -85,6 +85,17 @@ pub fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     new.publish(path, true)
 }
 
+/// The same for a file that only this user can read.
+///
+/// # Errors
+/// The file cannot be written. The old one stays.
+pub(crate) fn replace_private_file(path: &Path, text: &str) -> io::Result<()> {
+    // Temporary files have no other permissions than their user's.
+    let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(parent(path))?;
+    new.write_all(text.as_bytes())?;
+    new.persist(path).map(drop).map_err(|e| e.error)
+}
+
 /// The folder of a file; the current one of a bare name.
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -109,6 +120,17 @@ mod tests {
         assert!(!path.is_symlink());
         assert_eq!(fs::read_to_string(&other).unwrap(), "private");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_private_file_is_its_users_alone_even_if_it_was_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        replace_file(&path, "for all").unwrap();
+        replace_private_file(&path, "secret").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "secret");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

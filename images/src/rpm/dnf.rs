@@ -1,6 +1,7 @@
 //! Runs the host's dnf, version 4 or 5, on private folders. It resolves and downloads packages as an ordinary user.
 
 use crate::Error;
+use crate::new_file::replace_private_file;
 use crate::tool::Tool;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -64,7 +65,8 @@ impl<'a> Dnf<'a> {
             Repositories::Folder(folder) => folder,
         };
         let config = folder.join("dnf.conf");
-        fs::write(&config, text).map_err(Error::io("write", &config))?;
+        // An address may contain a password.
+        replace_private_file(&config, &text).map_err(Error::io("write", &config))?;
         let option = |name: &str, path: &Path| {
             let mut option = OsString::from(name);
             option.push(path);
