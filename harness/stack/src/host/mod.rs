@@ -16,6 +16,7 @@ mod relay;
 mod run_delay;
 mod scratch;
 mod swtpm;
+mod tcp_owner;
 mod this_machine;
 mod windows_level;
 
@@ -41,6 +42,7 @@ pub(crate) use relay::as_channel;
 pub use run_delay::RunDelay;
 pub use scratch::Scratch;
 pub use swtpm::script as swtpm_script;
+pub(crate) use tcp_owner::accept_of;
 pub(crate) use this_machine::LocalProcess;
 pub use this_machine::run_here;
 pub use this_machine::{Emulator, ThisMachine};

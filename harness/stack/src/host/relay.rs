@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::tcp_owner::listens_as;
+
 /// The level's answer when it has accepted the secret.
 const TAKEN: &[u8] = b"nestmatrix-relay\n";
 
@@ -50,6 +52,10 @@ impl Relay {
     /// The level does not pass the connection on. That says nothing about the level.
     pub(super) async fn connect(&self, port: u16) -> io::Result<TcpStream> {
         let connect = async {
+            // While the emulator had not opened its port yet, a process of another user could, and would now be told the secret.
+            if !listens_as(nix::unistd::geteuid().as_raw(), self.address)? {
+                return Err(io::Error::other("no process of this user listens there"));
+            }
             let mut stream = TcpStream::connect(self.address).await?;
             stream.set_nodelay(true)?;
             stream.write_all(format!("{} {port}\n", self.secret).as_bytes()).await?;

@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 
 use super::{Launcher, Started, here};
 use crate::host::{
-    Host, HostError, IMAGES, LocalProcess, Pending, QemuEnd, Relay, ThisMachine, as_channel, opened,
+    Host, HostError, IMAGES, LocalProcess, Pending, QemuEnd, Relay, ThisMachine, accept_of, as_channel,
+    opened,
 };
 
 /// The port of L0 that is forwarded.
@@ -82,9 +83,10 @@ async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostErr
     .map_err(failed("starting Bochs"))?;
     let process = LocalProcess::new(process);
     let mut streams = BTreeMap::new();
+    let own = nix::unistd::geteuid().as_raw();
     for (kind, listener) in [ChannelKind::Console, ChannelKind::Agent].into_iter().zip(serial) {
         let what = format!("waiting for Bochs to open the {kind} of L0");
-        let (stream, _) = opened(&process, listener.accept(), &what).await?;
+        let stream = opened(&process, accept_of(&listener, own), &what).await?;
         let stream = as_channel(stream).map_err(failed("accepting a channel of Bochs"))?;
         streams.insert(machine.channel(kind), stream);
     }
