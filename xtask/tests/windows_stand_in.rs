@@ -215,6 +215,7 @@ fn booted(cpu: &str) -> Observation {
         swtpm: None,
         wrapper: ExecWrapper::new(Vec::<std::ffi::OsString>::new()),
         sockets,
+        files: records.clone(),
         records: records.clone(),
     };
     let (_keep, cancellation) = Cancellation::new();

@@ -1,7 +1,5 @@
 //! Carries out one cell: its stack is booted, from its beginning or from a snapshot, judged, and retried where that may help.
 
-use std::fs;
-
 use nestmatrix_model::{LevelNumber, Stage, StageKind, SymptomKind};
 use nestmatrix_stack::{Limits, Observation, Snapshot, Stop, Usage};
 
@@ -58,8 +56,7 @@ impl Run {
                     Observation { restored, ..Observation::stopped(stop) }
                 }
             };
-            // The image of a boot medium is large. What can't be removed now is removed with the run's folder.
-            let _ = fs::remove_dir_all(&ready.scratch);
+            ready.folders.remove();
             if observation.stop.as_ref().is_some_and(Stop::is_interrupted) {
                 return Ok(done);
             }

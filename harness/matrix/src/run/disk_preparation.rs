@@ -166,6 +166,9 @@ impl DiskPreparation<'_> {
             None => None,
         };
         let scratch = Scratch::create().map_err(|e| failed(format!("no folder for sockets: {e}")))?;
+        let cache = self.store.cache();
+        let files =
+            Scratch::create_on_disk(cache).map_err(|e| failed(format!("no folder for files: {e}")))?;
         let plan = plan(preparation, profile, self.native);
         let this_machine = ThisMachine {
             emulator,
@@ -173,6 +176,7 @@ impl DiskPreparation<'_> {
             swtpm,
             wrapper: self.wrapper.clone(),
             sockets: scratch.path().to_owned(),
+            files: files.path().to_owned(),
             records: scratch.path().to_owned(),
         };
         let reader = Rc::new(Reader {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 
 use super::cell::Done;
+use super::cell_folders::CellFolders;
 use super::overlays::Overlays;
 use super::progress::Pace;
 use super::provision::{emulator_version, provision};
@@ -36,8 +37,8 @@ pub(super) struct Run {
     pub(super) has_news: Notify,
     /// Makes the overlays that levels from disks write to.
     pub(super) overlays: Overlays,
-    /// The folder of all sockets and disks. It stays until the last task has ended, and with it the last emulator.
-    _scratch: Scratch,
+    /// The folders of all sockets and disks. They stay until the last task has ended, and with it the last emulator.
+    _scratch: [Scratch; 2],
 }
 
 /// Carries out `plan`. Must be called within a [`tokio::task::LocalSet`], on the thread that lives as long as the process
@@ -51,7 +52,10 @@ pub async fn execute(
     listener: Rc<dyn RunListener>,
     cancellation: Cancellation,
 ) -> Result<Outcome, RunError> {
-    let scratch = Scratch::create().map_err(RunError::Scratch)?;
+    let sockets = Scratch::create().map_err(RunError::Sockets)?;
+    let cache = setting.store.cache();
+    let in_cache = |source| RunError::Scratch { cache: cache.to_owned(), source };
+    let files = Scratch::create_on_disk(cache).map_err(in_cache)?;
     let mut recorder = Recorder::begin(plan, &mut setting, Rc::clone(&listener))?;
     recorder.take_skipped(plan)?;
 
@@ -76,7 +80,8 @@ pub async fn execute(
     let readiness = Readiness { setting: &setting, images: &images, build: &build, processor };
     let cells = plan.cells.iter().enumerate();
     let cells = cells.filter_map(|(index, planned)| {
-        readiness.cell(planned, scratch.path().join(index.to_string())).map(Rc::new)
+        let [sockets, files] = [&sockets, &files].map(|folder| folder.path().join(index.to_string()));
+        readiness.cell(planned, CellFolders { sockets, files }).map(Rc::new)
     });
     let cells: Vec<Rc<ReadyCell>> = cells.collect();
     let overlays = Overlays::find(&cells, &setting).await;
@@ -90,7 +95,7 @@ pub async fn execute(
         snapshot_news: RefCell::default(),
         has_news: Notify::new(),
         overlays,
-        _scratch: scratch,
+        _scratch: [sockets, files],
     };
     let is_cancelled = Rc::new(run).all(&cells, schedule, &mut recorder).await?;
     recorder.end(is_cancelled)

@@ -1,6 +1,5 @@
 //! The result of a cell after all its attempts, and its record.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -146,7 +145,7 @@ impl Run {
             Ok(payload) => described(&*payload),
             Err(e) => format!("the harness gave up the cell's task: {e}"),
         };
-        let _ = fs::remove_dir_all(&ready.scratch);
+        ready.folders.remove();
         let attempt = Attempt {
             start: began.as_secs_f64(),
             end: self.began.elapsed().as_secs_f64(),

@@ -56,18 +56,18 @@ pub(super) fn level_plan(
     image: &Image,
     firmware: Option<&Image>,
     recipe: Option<DiskRecipe<'_>>,
-    scratch: &Path,
+    folder: &Path,
 ) -> Result<LevelPlan, String> {
     let spec = &level.spec;
     let launch = spec.settings.launch();
     let boots = match image.disk_image() {
-        Some(disk) => disk_image(image, disk, recipe, spec.level, scratch)?,
-        None if launch == Launch::Wsl2 => wsl_root(image, spec.level, scratch),
+        Some(disk) => disk_image(image, disk, recipe, spec.level, folder)?,
+        None if launch == Launch::Wsl2 => wsl_root(image, spec.level, folder),
         None => kernel_image(image)?,
     };
     let unified_kernel = match (spec.boots, firmware) {
         (Some(BootKind::UnifiedKernel), Some(firmware)) => {
-            Some(unified_kernel(firmware, spec.level, scratch)?)
+            Some(unified_kernel(firmware, spec.level, folder)?)
         }
         _ => None,
     };
@@ -76,7 +76,7 @@ pub(super) fn level_plan(
             name: format!("{} {firmware}", name_with_digest(image)),
             code: files.code,
             base_variables: files.vars,
-            variables: scratch.join(format!("{}-variables", spec.level)),
+            variables: folder.join(format!("{}-variables", spec.level)),
             secure_boot: firmware == Firmware::UefiSecureBoot,
         });
     let mut settings = spec.settings.clone();
@@ -89,20 +89,20 @@ pub(super) fn level_plan(
         level: spec.level,
         image: boots,
         settings,
-        disk: spec.disk.then(|| scratch.join(disk_name(spec.level))),
+        disk: spec.disk.then(|| folder.join(disk_name(spec.level))),
         uefi,
         unified_kernel,
-        guest_volume: launch.is_by_windows().then(|| scratch.join(format!("{}-volume", spec.level))),
+        guest_volume: launch.is_by_windows().then(|| folder.join(format!("{}-volume", spec.level))),
         swtpm: None,
     })
 }
 
 /// The disk with a level's unified kernel, which is written before each boot.
-fn unified_kernel(firmware: &Image, level: LevelNumber, scratch: &Path) -> Result<UnifiedKernelDisk, String> {
+fn unified_kernel(firmware: &Image, level: LevelNumber, folder: &Path) -> Result<UnifiedKernelDisk, String> {
     let missing = || format!("image {} has no program that starts a unified kernel", firmware.name());
     Ok(UnifiedKernelDisk {
         stub: firmware.uefi_stub().ok_or_else(missing)?,
-        path: scratch.join(format!("{level}-unified-kernel")),
+        path: folder.join(format!("{level}-unified-kernel")),
     })
 }
 
@@ -112,11 +112,11 @@ pub(super) fn swtpm_archive(image: &Image) -> Option<SwtpmArchive> {
 }
 
 /// The root file system of a level in WSL, which is written before each boot. Its kernel is that of WSL.
-fn wsl_root(image: &Image, level: LevelNumber, scratch: &Path) -> BootImage {
+fn wsl_root(image: &Image, level: LevelNumber, folder: &Path) -> BootImage {
     BootImage {
         name: name_with_digest(image),
         kernel_release: String::new(),
-        files: BootFiles::WslRoot { archive: scratch.join(format!("{level}-rootfs.tar.gz")) },
+        files: BootFiles::WslRoot { archive: folder.join(format!("{level}-rootfs.tar.gz")) },
     }
 }
 
@@ -138,7 +138,7 @@ fn disk_image(
     disk: DiskImage,
     recipe: Option<DiskRecipe<'_>>,
     level: LevelNumber,
-    scratch: &Path,
+    folder: &Path,
 ) -> Result<BootImage, String> {
     let DiskImage { overlay, hardware, command_channel, kernel_release, os_release, qemu, .. } = disk;
     // A disk that needs no preparation was never booted here, so there is nothing to compare its kernel with.
@@ -147,7 +147,7 @@ fn disk_image(
         kernel_release: kernel_release.unwrap_or_default(),
         files: BootFiles::Disk(SystemDisk {
             base: overlay,
-            overlay: scratch.join(format!("{level}.qcow2")),
+            overlay: folder.join(format!("{level}.qcow2")),
             bus: hardware.bus,
             network_card: hardware.network_card.unwrap_or_default(),
             command_channel,

@@ -61,7 +61,7 @@ struct TrialGuest<'a> {
     initramfs: PathBuf,
     /// Ties QEMU's life to the harness's.
     wrapper: ExecWrapper,
-    /// Private folder, for sockets and for the trial's records.
+    /// Private folder, for sockets and for the trial's records. The trial makes no large files.
     scratch: &'a Path,
     /// The number that the trial guest must report.
     nonce: String,
@@ -107,6 +107,7 @@ impl TrialGuest<'_> {
             swtpm: None,
             wrapper: self.wrapper,
             sockets: self.scratch.to_owned(),
+            files: self.scratch.to_owned(),
             records: self.scratch.to_owned(),
         };
         let limits = Limits::fixed(TRIAL.mul_f64(self.timeout_scale));

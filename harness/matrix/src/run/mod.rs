@@ -2,6 +2,7 @@
 
 mod attempts;
 mod cell;
+mod cell_folders;
 mod demand;
 mod disk_preparation;
 mod emulator_errata;

@@ -3,7 +3,7 @@
 //! The schedule, each attempt and the script that reproduces the cell all take it from here, so they can't disagree.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nestmatrix_images::{Catalog, Image, InstalledEmulator, Kernel, Product, Recipe};
 use nestmatrix_model::architecture::ArchInfo;
@@ -12,6 +12,7 @@ use nestmatrix_stack::host::Emulator;
 use nestmatrix_stack::{Inputs, LevelPlan, Metal, SnapshotKey, StackPlan};
 use nestmatrix_vmm::qemu::SWTPM;
 
+use super::cell_folders::CellFolders;
 use super::level_plan::{LevelUefi, level_plan, swtpm_archive};
 use super::other_qemu::other_qemu_image;
 use super::outermost::{EmulatorSource, emulator_of, emulator_source, outermost_program};
@@ -41,7 +42,7 @@ pub(super) struct ReadyCell {
     /// About how long it takes to boot it from its beginning, in seconds.
     pub(super) seconds: f64,
     /// Where its sockets and disks are while it runs.
-    pub(super) scratch: PathBuf,
+    pub(super) folders: CellFolders,
 }
 
 /// A level of a ready cell.
@@ -97,11 +98,11 @@ pub(super) struct Readiness<'a> {
 }
 
 impl Readiness<'_> {
-    /// Makes a cell ready that boots; `scratch` is its own folder.
-    pub(super) fn cell(&self, planned: &Planned, scratch: PathBuf) -> Option<ReadyCell> {
+    /// Makes a cell ready that boots; `folders` are its own.
+    pub(super) fn cell(&self, planned: &Planned, folders: CellFolders) -> Option<ReadyCell> {
         let Fate::Boots { metal, levels } = &planned.fate else { return None };
         let (cell, metal) = (&planned.cell, *metal);
-        let stack = self.stack(cell, metal, levels, &scratch);
+        let stack = self.stack(cell, metal, levels, &folders.files);
         let outermost = self.outermost(cell, metal, levels);
         let derived = |level: LevelNumber| is_derived(levels, level, &self.setting.catalog);
         let other_l0 = derived(LevelNumber::ALL[0]).then(|| "its L0 has another kernel or QEMU".to_owned());
@@ -132,7 +133,7 @@ impl Readiness<'_> {
             snapshots,
             always_cold,
             seconds: planned.typical_seconds(metal),
-            scratch,
+            folders,
         })
     }
 
@@ -147,14 +148,14 @@ impl Readiness<'_> {
         cell: &Cell,
         metal: Metal,
         levels: &[PlannedLevel],
-        scratch: &Path,
+        files: &Path,
     ) -> Result<StackPlan, String> {
         let booted = levels.iter().filter_map(|level| Some((level, level.boots.as_ref()?)));
         let plans = booted.map(|(level, key)| {
             let firmware = level.firmware.as_ref().map(|key| self.images.get(key)).transpose()?;
             let recipe = self.setting.catalog.get(&key.0).and_then(Recipe::disk);
             let swtpm = level.swtpm.as_ref().map(|key| self.images.get(key)).transpose()?;
-            let plan = level_plan(level, self.images.get(key)?, firmware, recipe, scratch)?;
+            let plan = level_plan(level, self.images.get(key)?, firmware, recipe, files)?;
             Ok(LevelPlan { swtpm: swtpm.and_then(swtpm_archive), ..plan })
         });
         let others = levels.iter().filter_map(|level| Some((level.spec.level, level.other_qemu.as_ref()?)));

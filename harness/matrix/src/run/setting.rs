@@ -60,7 +60,15 @@ pub enum RunError {
     },
     /// The private folder for sockets can't be made.
     #[error("failed to make a private folder for sockets: {0}")]
-    Scratch(std::io::Error),
+    Sockets(std::io::Error),
+    /// The private folder for large files can't be made.
+    #[error("failed to make a private folder for the disks of levels in {}: {source}", .cache.display())]
+    Scratch {
+        /// The cache.
+        cache: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
     /// An emulator is not available on this machine.
     #[error(transparent)]
     NoEmulator(#[from] NoEmulator),

@@ -81,9 +81,8 @@ impl Run {
             memory = Some(made);
         }
         let outermost = ready.outermost.as_ref().map_err(|why| stop(why.clone()))?;
-        let scratch = &ready.scratch;
         let failed = |path: &Path, e| stop(format!("failed to make {}: {e}", path.display()));
-        fs::create_dir_all(scratch).map_err(|e| failed(scratch, e))?;
+        ready.folders.make().map_err(|(folder, e)| failed(folder, e))?;
         for disk in plan.levels.iter().filter_map(|plan| plan.disk.as_ref()) {
             let made = fs::File::create(disk).and_then(|file| file.set_len(DISK_BYTES));
             made.map_err(|e| failed(disk, e))?;
@@ -104,7 +103,8 @@ impl Run {
             program: outermost.program,
             swtpm: outermost.swtpm.clone(),
             wrapper: self.setting.wrapper.clone(),
-            sockets: scratch.clone(),
+            sockets: ready.folders.sockets.clone(),
+            files: ready.folders.files.clone(),
             records: records.to_owned(),
         };
         Ok(PreparedBoot { plan, programs, this_machine, _memory: memory })
@@ -121,7 +121,7 @@ impl Run {
             let mut all = self.setting.catalog.programs().iter();
             all.find(|program| program.name() == name).ok_or_else(|| format!("no payload {name} was added"))
         });
-        added.map(|program| prepare_program(program?, isa, &ready.scratch)).collect()
+        added.map(|program| prepare_program(program?, isa, &ready.folders.files)).collect()
     }
 
     /// Boots a stack, and saves these of its snapshots on the way.

@@ -381,6 +381,7 @@ impl Fake {
             swtpm: self.swtpm.clone().map(Emulator::Installed),
             wrapper: ExecWrapper::new(Vec::<OsString>::new()),
             sockets,
+            files: records.clone(),
             records: records.clone(),
         };
         let (interrupt, cancellation) = Cancellation::new();

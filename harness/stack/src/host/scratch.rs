@@ -1,6 +1,6 @@
-//! The private folder of a running harness: sockets, and nothing worth keeping.
+//! The private folders of a running harness: one for sockets, and one for large files such as disks. Nothing in them is worth keeping.
 //!
-//! A killed harness can't remove its folder. So each folder is locked while its harness lives, and the next start removes the
+//! A killed harness can't remove its folders. So each folder is locked while its harness lives, and the next start removes the
 //! unlocked ones.
 
 use std::fs::{File, TryLockError};
@@ -15,7 +15,10 @@ const GATE: &str = "gate";
 /// Locked by each folder's harness.
 const LOCK: &str = "lock";
 
-/// A run's scratch folder. Dropping it removes it.
+/// The name of the place of large files in the cache.
+const IN_CACHE: &str = "scratch";
+
+/// A scratch folder of a run. Dropping it removes it.
 #[derive(Debug)]
 pub struct Scratch {
     folder: tempfile::TempDir,
@@ -23,12 +26,23 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a folder in this user's place for them, and sweeps the folders of harnesses that are gone.
+    /// Makes a folder for sockets in this user's place for them, and sweeps the folders of harnesses that are gone.
     ///
     /// # Errors
     /// The place can't be made, or belongs to another user.
     pub fn create() -> io::Result<Self> {
         Self::create_in(&place()?)
+    }
+
+    /// The same for files that may be large. They are in the cache, since the place of sockets is usually in memory.
+    ///
+    /// # Errors
+    /// The folder can't be made.
+    pub fn create_on_disk(cache: &Path) -> io::Result<Self> {
+        let place = cache.join(IN_CACHE);
+        // What a level writes to its disk is its user's alone.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&place)?;
+        Self::create_in(&place)
     }
 
     fn create_in(place: &Path) -> io::Result<Self> {

@@ -68,6 +68,8 @@ pub struct ThisMachine {
     pub wrapper: ExecWrapper,
     /// Folder of the sockets: private, short (a socket's path has at most 107 bytes).
     pub sockets: PathBuf,
+    /// Private folder of files that may be large, such as the CD that an emulator boots.
+    pub files: PathBuf,
     /// Folder for QEMU's output.
     pub records: PathBuf,
 }

@@ -38,7 +38,7 @@ impl Launcher for Bochs {
 /// Makes the CD and starts Bochs.
 async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
     let failed = |what: &'static str| move |source| HostError::System { what: what.to_owned(), source };
-    let folder = &host.sockets;
+    let folder = &host.files;
     let (relay, held) = Relay::new().map_err(failed("choosing an address for Bochs"))?;
     make_cd(host, machine, &relay).await?;
     let mut serial = Vec::new();
@@ -96,7 +96,7 @@ async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostErr
 /// The CD: isolinux, L0's kernel and initramfs, and one more initramfs with the images of the levels inside.
 async fn make_cd(host: &ThisMachine, machine: &Machine, relay: &Relay) -> Result<(), HostError> {
     let failed = |source| HostError::System { what: "making a CD for Bochs".into(), source };
-    let cd = host.sockets.join("cd");
+    let cd = host.files.join("cd");
     let make = || -> io::Result<()> {
         std::fs::create_dir_all(&cd)?;
         for name in ["isolinux.bin", "ldlinux.c32"] {
@@ -122,7 +122,7 @@ async fn make_cd(host: &ThisMachine, machine: &Machine, relay: &Relay) -> Result
             .split(' ')
             .map(Into::into),
     );
-    arguments.extend([host.sockets.join("cd.iso").into(), cd.clone().into()]);
+    arguments.extend([host.files.join("cd.iso").into(), cd.clone().into()]);
     let output = host.records.join(format!("{}.xorriso.log", machine.label()));
     let mut process = Process::start(&Start {
         wrapper: &host.wrapper,

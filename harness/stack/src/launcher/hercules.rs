@@ -28,7 +28,7 @@ impl Launcher for Hercules {
 
 fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
     let failed = |what: &'static str| move |source| HostError::System { what: what.to_owned(), source };
-    let folder = &host.sockets;
+    let folder = &host.files;
     write_files(folder, machine).map_err(failed("writing Hercules' configuration"))?;
     let (near, far) = std::os::unix::net::UnixStream::pair().map_err(failed("making a console"))?;
     near.set_nonblocking(true).map_err(failed("making a console"))?;

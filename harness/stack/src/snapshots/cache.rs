@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
@@ -93,7 +93,8 @@ impl SnapshotCache {
     /// # Errors
     /// The folder can't be created or read.
     pub fn open(root: PathBuf, limit: u64) -> io::Result<Self> {
-        fs::create_dir_all(&root)?;
+        // A snapshot contains the memory of guests, and with it what a user's program keeps there.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         let cache = Self { root: root.canonicalize()?, limit, verified: Mutex::default() };
         let _gate = cache.gate()?;
         for entry in fs::read_dir(&cache.root)? {
