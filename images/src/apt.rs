@@ -376,4 +376,11 @@ mod tests {
         assert_eq!(download_status(line), Some((12.5, "Retrieving file 3 of 70 (1s remaining)")));
         assert_eq!(download_status("'http://a.example/x' x 1 SHA256:0"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_answer_of_apt_is_read_or_refused(line in "(' |\\||'|_|\\.deb|SHA256:|[0-9a-f]{64}|dlstatus:|:|\\PC){0,30}") {
+            let _ = (parse_uri(&line), parse_version(&line), download_status(&line));
+        }
+    }
 }

@@ -19,6 +19,10 @@ pub(crate) const LEFT_OUT: [&str; 6] = [
     "usr/share/man/",
 ];
 
+/// The most bytes that the files of a package have: a packed file of a few KiB can hold any number of zeros. Linux' debug symbols, the
+/// largest packages that images are made of, have less.
+const MOST_CONTENT: u64 = 8 << 30;
+
 /// The format of Debian's packages.
 #[derive(Debug)]
 pub(crate) struct Deb;
@@ -51,7 +55,9 @@ fn read(path: &Path, index: usize) -> Result<Tree, Error> {
         let member = member.map_err(broken)?;
         let name = String::from_utf8_lossy(member.header().identifier()).into_owned();
         if name.starts_with("data.tar") {
-            return decompressed(&name, member).and_then(|data| read_tar(data, index)).map_err(broken);
+            return decompressed(&name, member)
+                .and_then(|data| read_tar(data.take(MOST_CONTENT), index))
+                .map_err(broken);
         }
     }
     Err(broken(io::Error::other("it has no member data.tar")))
@@ -83,8 +89,12 @@ fn read_tar(data: impl Read, index: usize) -> io::Result<Tree> {
         let target = entry.link_name_bytes().map(|target| String::from_utf8_lossy(&target).into_owned());
         match (kind, target) {
             (tar::EntryType::Regular, _) => {
-                let mut bytes = Vec::with_capacity(usize::try_from(entry.size()).unwrap_or_default());
+                // Its header may claim any size, so no memory is reserved by that.
+                let mut bytes = Vec::new();
                 entry.read_to_end(&mut bytes)?;
+                if bytes.len() as u64 != entry.size() {
+                    return Err(io::Error::other(format!("{path} is incomplete")));
+                }
                 let executable = entry.header().mode()? & 0o111 != 0;
                 tree.insert(
                     &path,
@@ -162,5 +172,29 @@ mod tests {
             let error = read(file.path(), 0).unwrap_err().to_string();
             assert!(error.contains(file.path().to_str().unwrap()), "{error}");
         }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_package_is_refused_or_read(at in 0_usize..2300, byte: u8, length in 0_usize..2400) {
+            let file = deb("data.tar", &tar_with("./bin/tool", b"text"));
+            let mut bytes = std::fs::read(file.path()).unwrap();
+            bytes.truncate(length);
+            if let Some(there) = bytes.get_mut(at) {
+                *there = byte;
+            }
+            std::fs::write(file.path(), bytes).unwrap();
+            let _ = read(file.path(), 0);
+        }
+    }
+
+    #[test]
+    fn a_size_that_a_header_only_claims_takes_no_memory() {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("./bin/tool").unwrap();
+        header.set_size(1 << 50);
+        header.set_cksum();
+        let error = read(deb("data.tar", header.as_bytes()).path(), 0).unwrap_err().to_string();
+        assert!(error.contains("bin/tool is incomplete"), "{error}");
     }
 }

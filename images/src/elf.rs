@@ -233,4 +233,21 @@ mod tests {
         let error = closure(&tree, &["program"], Isa::Amd64).unwrap_err();
         assert!(error.starts_with("no package holds library lib"), "{error}");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_program_is_refused_or_read(at in 0_usize..400, byte: u8, length in 0_usize..420) {
+            let mut bytes = elf(X86_64, &["liba.so"], "$ORIGIN/../lib/own");
+            bytes.truncate(length);
+            if let Some(there) = bytes.get_mut(at) {
+                *there = byte;
+            }
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(file.path(), &bytes).unwrap();
+            let _ = (ProgramFile::read(file.path()), is_static(&bytes, Isa::Amd64));
+            let mut tree = Tree::default();
+            tree.write("usr/bin/program", bytes, true);
+            let _ = closure(&tree, &["usr/bin/program"], Isa::Amd64);
+        }
+    }
 }

@@ -337,4 +337,18 @@ mod tests {
             }
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_list_has_no_package_whose_name_leads_elsewhere(at in 0_usize..1500, text in "\\PC{0,20}", length in 0_usize..20) {
+            let mut list_text = primary_xml().into_bytes();
+            let at = at.min(list_text.len());
+            let end = (at + length).min(list_text.len());
+            list_text.splice(at..end, text.bytes());
+            for listed in list(list_text.as_slice()).unwrap_or_default() {
+                let name = listed.package.name;
+                proptest::prop_assert!(is_word(&name), "{name:?}");
+            }
+        }
+    }
 }

@@ -7,6 +7,8 @@ use crate::{Error, Package};
 use rpm::FileType;
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,8 +38,15 @@ impl PackageFormat for Rpm {
     }
 
     fn read(&self, path: &Path, number: usize) -> Result<Tree, Error> {
-        read(path, number).map_err(|e| Error::Package { path: path.to_owned(), message: e.to_string() })
+        unless_damaged(|| read(path, number))
+            .map_err(|e| Error::Package { path: path.to_owned(), message: e.to_string() })
     }
+}
+
+/// Reads a part of a package. The crate calculates with the sizes that a header claims, and panics where they overflow.
+fn unless_damaged<T>(read: impl FnOnce() -> Result<T, rpm::Error>) -> Result<T, rpm::Error> {
+    let damaged = |_| Err(io::Error::other("its header is damaged").into());
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(damaged)
 }
 
 fn start_of_name(name: &str, version: &str, architecture: &str) -> String {
@@ -51,7 +60,7 @@ fn start_of_name(name: &str, version: &str, architecture: &str) -> String {
 /// [`Error::OtherPackage`] if it holds another one, [`Error::Package`] if it cannot be read.
 pub(super) fn check_name(path: &Path) -> Result<(), Error> {
     let unreadable = |e: rpm::Error| Error::Package { path: path.to_owned(), message: e.to_string() };
-    let header = rpm::PackageMetadata::open(path).map_err(unreadable)?;
+    let header = unless_damaged(|| rpm::PackageMetadata::open(path)).map_err(unreadable)?;
     let field = |field: Result<&str, rpm::Error>| field.map(str::to_owned).map_err(unreadable);
     let epoch = header.get_epoch().ok().filter(|epoch| *epoch != 0).map(|epoch| format!("{epoch}:"));
     let (version, release) = (field(header.get_version())?, field(header.get_release())?);
@@ -151,6 +160,48 @@ mod tests {
         ];
         for pair in versions.windows(2) {
             assert_eq!(Rpm.compare_versions(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+        }
+    }
+
+    /// A package of one file.
+    fn package() -> &'static [u8] {
+        static PACKAGE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+        PACKAGE.get_or_init(|| {
+            let mut builder =
+                rpm::PackageBuilder::new("kernel-core", "5.14.0", "GPLv2", "x86_64", "a kernel");
+            builder.with_file_contents("text", rpm::FileOptions::new("/usr/bin/tool")).unwrap();
+            let mut bytes = Vec::new();
+            builder.build().unwrap().write(&mut bytes).unwrap();
+            bytes
+        })
+    }
+
+    #[test]
+    fn sizes_in_a_header_that_overflow_are_an_error() {
+        // The number of entries and the size of the header that follow the signature's magic number.
+        let magic = [0x8e, 0xad, 0xe8, 0x01];
+        let at = package().windows(4).position(|four| four == magic).unwrap() + 8;
+        let mut bytes = package().to_vec();
+        bytes[at..at + 4].fill(0xff);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kernel-core-5.14.0-1.x86_64.rpm");
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(check_name(&path), Err(Error::Package { .. })));
+        assert!(matches!(Rpm.read(&path, 0), Err(Error::Package { .. })));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_package_is_refused_or_read(at in 0..package().len(), byte: u8, length in 0..=package().len()) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut bytes = package().to_vec();
+            bytes.truncate(length);
+            if let Some(there) = bytes.get_mut(at) {
+                *there = byte;
+            }
+            let path = folder.path().join("kernel-core-5.14.0-1.x86_64.rpm");
+            std::fs::write(&path, bytes).unwrap();
+            let _ = (check_name(&path), Rpm.read(&path, 0));
         }
     }
 }
