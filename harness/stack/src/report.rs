@@ -150,4 +150,17 @@ mod tests {
         let reader = read(&[BEGIN, "nonce=1", END, BEGIN, "nonce=2", END]);
         assert_eq!(reader.complete().map(|r| r.nonce.as_str()), Some("1"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_report_without_both_marks_is_none_whatever_is_printed(
+            lines in proptest::collection::vec("(nonce=|kernel=|cpus=|=|0-7|nestmatrix-report-|begin|\\PC){0,6}", 0..20),
+        ) {
+            let lines: Vec<&str> = lines.iter().map(String::as_str).filter(|line| line.trim() != END).collect();
+            proptest::prop_assert!(read(&lines).complete().is_none());
+            let ended = read(&[lines.as_slice(), &[END]].concat());
+            let begun = lines.iter().any(|line| line.trim().ends_with(BEGIN));
+            proptest::prop_assert_eq!(ended.complete().is_some(), begun);
+        }
+    }
 }

@@ -480,4 +480,52 @@ mod tests {
         })
         .await;
     }
+
+    /// What stands for the bytes of a peer that does not keep to the protocol.
+    fn hostile_line() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+        use proptest::prelude::*;
+        let part = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..20),
+            proptest::sample::select(vec![
+                "{\"return\": {}}",
+                "{\"error\": 1}",
+                "{\"error\": {\"desc\": 7}}",
+                "{\"event\": 1}",
+                "{\"event\": \"SHUTDOWN\"}",
+                "{\"QMP\": []}",
+                "[]",
+                "\u{1b}",
+                "{\"return\":",
+            ])
+            .prop_map(|text| text.as_bytes().to_vec()),
+            Just(vec![SYNC_DELIMITER]),
+        ];
+        proptest::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_peer_sends_a_call_ends_when_it_hangs_up(
+            lines in proptest::collection::vec(hostile_line(), 0..8), is_agent: bool,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let peer = async move |mut far: UnixStream| {
+                    let mut sent = [0; 256];
+                    let _ = far.read(&mut sent).await.unwrap();
+                    for line in lines {
+                        // It fails if the conversation is over.
+                        let _ = far.write_all(&line).await;
+                        let _ = far.write_all(b"\n").await;
+                    }
+                };
+                let speaker = if is_agent { Speaker::Agent } else { Speaker::Qemu };
+                let call = |wire: Wire, _noticed| async move {
+                    let limit = Duration::from_secs(20);
+                    tokio::time::timeout(limit, wire.call("query-status", Value::Null)).await
+                };
+                assert!(with_speaker(speaker, peer, call).await.is_ok(), "the call never ended");
+            });
+        }
+    }
 }

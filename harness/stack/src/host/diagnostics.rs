@@ -193,4 +193,19 @@ nestmatrix-kernel
         let diagnostics = Diagnostics::parse(&String::from_utf8_lossy(&output.stdout));
         assert_eq!(diagnostics.lines().collect::<Vec<_>>(), ["KVM internal error. Suberror: 3"]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_level_prints_a_quote_is_short_and_has_no_control_characters(
+            printed in "(\\)|[0-9]{1,9} |nestmatrix-qemu\n|nestmatrix-kernel\n|\\[|\\] |EAX=|KVM|\n|[\\x00-\\x1f]|\\PC){0,80}",
+        ) {
+            let diagnostics = Diagnostics::parse(&printed);
+            let quoted = diagnostics.quoted();
+            proptest::prop_assert!(quoted.qemu.len() <= QUOTED && quoted.kernel.len() <= QUOTED);
+            let _ = (diagnostics.message(), diagnostics.kernel_on_kvm());
+            for line in diagnostics.lines() {
+                proptest::prop_assert!(!line.contains(|c: char| c.is_control() && c != '\t'), "{line:?}");
+            }
+        }
+    }
 }

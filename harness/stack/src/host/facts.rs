@@ -15,6 +15,10 @@ pub type Counters = BTreeMap<String, u64>;
 
 /// The most CPU flags that are kept; x86 has about 150.
 const MOST_FLAGS: usize = 1000;
+/// The most counters of KVM that are kept. Linux has about 100, and two for each machine.
+const MOST_COUNTERS: usize = 1000;
+/// The most parameters of KVM that are kept. Linux has about 50.
+const MOST_PARAMETERS: usize = 1000;
 
 /// What a host reports about itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -176,8 +180,9 @@ fn read_counters(output: &str) -> Counters {
     lines
         .filter_map(|line| {
             let (name, value) = line.split_once(':')?;
-            Some((name.to_owned(), value.trim().parse().ok()?))
+            Some((excerpt(name), value.trim().parse().ok()?))
         })
+        .take(MOST_COUNTERS)
         .collect()
 }
 
@@ -226,7 +231,7 @@ impl Facts {
                 Some(("cpus-online", value)) => facts.cpus = cpus_in(value),
                 Some(("uptime", value)) => facts.uptime = value.parse().ok(),
                 Some(("nested", value)) => facts.nested = Some(excerpt(value)),
-                Some(("kvm-parameter", value)) => {
+                Some(("kvm-parameter", value)) if facts.kvm_parameters.len() < MOST_PARAMETERS => {
                     let parameter = value.split_once(':');
                     facts
                         .kvm_parameters
@@ -369,5 +374,27 @@ mod tests {
         );
         assert_eq!(facts.kvm_says.as_deref(), Some("kvm [1]: HYP mode not available"));
         assert_eq!(Facts::parse("kvm-says=\n").kvm_says, None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_level_says_of_itself_is_short_and_has_no_control_characters(
+            output in "((kernel|os|os-name|os-version|centos-release|flags|cpus-online|uptime|nested|kvm-parameter|kvm-says)=|counters\n|[a-z]:[0-9]|:|\n|[\\x00-\\x1f]|\\PC){0,60}",
+        ) {
+            let facts = Facts::parse(&output);
+            let mut said = vec![&facts.kernel, &facts.os, &facts.os_version];
+            said.extend(facts.root_disk.iter().chain(&facts.nested).chain(&facts.kvm_says));
+            said.extend(facts.cpu_flags.iter().chain(facts.counters.keys()));
+            said.extend(facts.kvm_parameters.iter().flat_map(|(name, value)| [name, value]));
+            for text in said {
+                proptest::prop_assert!(!text.contains(|c: char| c.is_control() && c != '\t'), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_can_not_fill_a_record_with_counters() {
+        let output: String = (0..100_000).map(|number| format!("vm-{number}:1\n")).collect();
+        assert_eq!(Facts::parse(&format!("counters\n{output}")).counters.len(), MOST_COUNTERS);
     }
 }

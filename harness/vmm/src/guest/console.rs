@@ -194,4 +194,20 @@ mod tests {
         assert_eq!(printable("a\x1b[2Jb\tc\u{9b}1m\r\n"), "a\\u{1b}[2Jb\tc\\u{9b}1m");
         assert_eq!(printable("pass\u{202e}liaf"), "pass\\u{202e}liaf");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_guest_prints_a_line_is_short_and_has_no_control_characters(
+            pieces in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), 0..40),
+        ) {
+            let (_dir, mut console) = console();
+            for line in pieces.iter().flat_map(|piece| console.feed(piece)) {
+                let is_safe = |c: char| c == '\t' || !(c.is_control() || reorders(c));
+                proptest::prop_assert!(line.chars().all(is_safe), "{line:?}");
+                // Each byte can become an escape such as \u{9f}.
+                proptest::prop_assert!(line.len() <= LONGEST_LINE * 8);
+                let _ = (crate::guest::symptom_in(&line), crate::guest::kernel_message(&line));
+            }
+        }
+    }
 }

@@ -275,4 +275,17 @@ mod tests {
         far.read_to_string(&mut sent).await.unwrap();
         assert_eq!(sent, "1 a\\nprintf 'b\\\\n'\n");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn an_answer_that_was_not_given_is_none_whatever_else_is_printed(
+            lines in proptest::collection::vec("(nestmatrix-answer-begin |nestmatrix-answer-end |nestmatrix-answer-more |7|8| |\\PC){0,8}", 0..20),
+        ) {
+            let mut answers = Answers::default();
+            lines.iter().for_each(|line| answers.line(line));
+            let was_given = lines.iter().any(|line| line.starts_with(BEGIN) && line.contains('7'));
+            proptest::prop_assert!(answers.to(7).is_none() || was_given, "{lines:?}");
+            proptest::prop_assert!(answers.to(999).is_none());
+        }
+    }
 }
