@@ -379,4 +379,16 @@ mod tests {
         remove_folder(&run, &folder("cells/none/at/all")).unwrap();
         assert!(!run.join("cells/b").exists() && place.path().join("outside/private").is_file());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_a_folder_outside(text in "(/|\\.|\\.\\.|a|\\PC){0,12}") {
+            if let Ok(folder) = text.parse::<RelativeFolder>() {
+                let root = Path::new("/run");
+                proptest::prop_assert!(root.join(folder.as_path()).starts_with(root));
+                let is_plain = |part| matches!(part, Component::Normal(_));
+                proptest::prop_assert!(folder.as_path().components().all(is_plain), "{folder:?}");
+            }
+        }
+    }
 }

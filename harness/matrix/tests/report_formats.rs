@@ -4,13 +4,18 @@
 
 mod report_fixtures;
 
+use std::path::Path;
+
 use nestmatrix::records::{
     CellMutation, CellRecord, MergedRun, MutantOutcome, MutantResult, Original, Overview, PastRun, Purpose,
     Rule, VerdictWord,
 };
-use nestmatrix::report::{Origin, Style, html, json, junit_of, kcidb, markdown, matrix as matrix_after, tap};
+use nestmatrix::report::{
+    Origin, Style, html, json, junit_of, kcidb, ktap, markdown, matrix as matrix_after, tap, tmt,
+};
 use nestmatrix::scenario::Matrix;
 use nestmatrix_model::Fidelity;
+use proptest::prelude::*;
 use report_fixtures::{
     OF_EVERY_FIDELITY, came_back, cells, every_verdict, from_disk, known_stale, known_wrong, limited,
     outcome, past_run, record, skipped, stopped, with_console, with_systems,
@@ -527,4 +532,64 @@ fn a_run_without_cells_is_a_report_too() {
     assert!(markdown(&empty, &matrix()).starts_with("# nestmatrix: no verdicts\n"));
     assert!(html(&empty, &matrix()).contains("Nothing ran"));
     assert!(json(&empty).is_ok() && junit_of(&empty).is_ok());
+}
+
+/// Where the values in a document are (RFC 6901).
+fn pointers(value: &Value, at: &str, into: &mut Vec<String>) {
+    into.push(at.to_owned());
+    match value {
+        Value::Array(list) => {
+            list.iter()
+                .enumerate()
+                .for_each(|(index, value)| pointers(value, &format!("{at}/{index}"), into));
+        }
+        Value::Object(members) => {
+            let escaped = |key: &str| key.replace('~', "~0").replace('/', "~1");
+            members.iter().for_each(|(key, value)| pointers(value, &format!("{at}/{}", escaped(key)), into));
+        }
+        _ => {}
+    }
+}
+
+/// What a record of another machine may have anywhere.
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::from(HOSTILE)),
+        Just(Value::Null),
+        Just(Value::from("")),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,40}".prop_map(Value::from),
+        Just(serde_json::json!([])),
+        Just(serde_json::json!({})),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_record_of_a_stranger_is_refused_or_reported_and_forges_nothing(which: usize, at: usize, to in any_value()) {
+        let records = [every_verdict().records, vec![from_disk(record("limits", CELL, VerdictWord::Pass, 9.0))]].concat();
+        let mut changed = serde_json::to_value(&records[which % records.len()]).unwrap();
+        let mut places = Vec::new();
+        pointers(&changed, "", &mut places);
+        *changed.pointer_mut(&places[at % places.len()]).unwrap() = to;
+        let Ok(stranger) = serde_json::from_value::<CellRecord>(changed) else { return Ok(()) };
+
+        let overview = overview(vec![run(21, vec![stranger])]);
+        let page = html(&overview, &matrix());
+        prop_assert!(!page.contains("<script>alert") && !page.contains('\u{1b}'), "{page}");
+        let test_anything = tap(&overview);
+        prop_assert!(!test_anything.lines().any(|line| line.starts_with("Bail out!")), "{test_anything}");
+        for text in [test_anything, markdown(&overview, &matrix()), junit_of(&overview).unwrap()] {
+            prop_assert!(!text.contains('\u{1b}'), "{text}");
+        }
+        let for_kernels = ktap(&overview);
+        prop_assert!(!for_kernels.contains('\u{1b}'), "{for_kernels}");
+        let for_tmt = tmt(&overview, Path::new("results")).unwrap().text;
+        for text in [for_tmt, json(&overview).unwrap(), kcidb(&overview, &Origin::default()).unwrap()] {
+            prop_assert!(serde_json::from_str::<Value>(&text).is_ok(), "{text}");
+        }
+    }
 }

@@ -2,15 +2,13 @@
 //!
 //! It is separate from the database, so that one place defines what counts as the same software.
 
-use std::time::{Duration, SystemTime};
-
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Fidelity, LevelNumber, Stage};
 use nestmatrix_stack::Metal;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::records::{CellRecord, Known, Machine, MergedRun, PastRun, Resumption, Shard, VerdictWord};
+use crate::records::{CellRecord, Known, Machine, MergedRun, PastRun, Resumption, Shard, VerdictWord, later};
 use crate::scenario::CellName;
 
 /// The software of a level.
@@ -163,7 +161,7 @@ fn origin(run: &MergedRun) -> Origin {
 
 fn seen(cell: &CellRecord, run: &MergedRun, origin: &Origin) -> Seen {
     let end = cell.attempts.last().map_or(0.0, |last| last.end);
-    let seen = later(&run.began, end);
+    let seen = after(&run.began, end);
     let entry = HistoryEntry {
         cell: cell.cell.clone(),
         run: run.run.clone(),
@@ -236,15 +234,10 @@ fn circumstances(cell: &CellRecord, run: &MergedRun, seen: &str) -> Circumstance
     }
 }
 
-/// The time `seconds` later, to the second; `time` itself if it is not a time.
-fn later(time: &str, seconds: f64) -> String {
-    let then = || {
-        let since = Duration::try_from_secs_f64(seconds).ok()?;
-        let then: SystemTime = humantime::parse_rfc3339(time).ok()?.checked_add(since)?;
-        Some(humantime::format_rfc3339_seconds(then).to_string())
-    };
-    // Formatting a time after the year 9999 panics.
-    if seconds.abs() < 1e9 { then() } else { None }.unwrap_or_else(|| time.to_owned())
+/// The time `seconds` later, to the second; `time` itself if it is not a time, or that has no text.
+fn after(time: &str, seconds: f64) -> String {
+    let then = humantime::parse_rfc3339(time).ok().and_then(|time| later(time, seconds));
+    then.map_or_else(|| time.to_owned(), |then| humantime::format_rfc3339_seconds(then).to_string())
 }
 
 /// The SHA-256 of a text.

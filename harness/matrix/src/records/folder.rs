@@ -8,11 +8,11 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use nestmatrix_images::replace_file;
 use serde::Serialize;
 
+use super::moment::now;
 use super::{CellRecord, RunRecord};
 use crate::contained::{self, RelativeFolder};
 use crate::scenario::CellName;
@@ -122,11 +122,6 @@ impl RunFolder {
 /// The folder of a cell in that of its run.
 fn folder_of(cell: &CellName) -> io::Result<RelativeFolder> {
     Path::new("cells").join(cell.as_str()).try_into().map_err(io::Error::other)
-}
-
-/// Now, UTC, RFC 3339 to the second.
-pub(crate) fn now() -> String {
-    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
 /// The file in a run's folder with the names of the planned cells, one per line.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::build::build;
-use super::folder::{CELLS, now};
+use super::folder::CELLS;
+use super::moment::now;
 use super::{CellRecord, Machine, PastRun, PastRunError, RunFolder, RunRecord, Tally};
 use crate::scenario::{Cell, CellName};
 

@@ -4,7 +4,7 @@
 //! docs/reports.md has the mapping.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use nestmatrix_model::CaseOutcome;
 use nestmatrix_stack::{Case, StepRecord};
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::cell::{claims, documented, observed};
-use crate::records::{CellRecord, Known, Overview, OverviewCell, VerdictWord};
+use crate::records::{CellRecord, Known, Overview, OverviewCell, VerdictWord, later};
 use crate::scenario::CellName;
 
 /// The version of KCIDB's schema.
@@ -305,7 +305,7 @@ fn misc(record: &CellRecord) -> Value {
 fn start_of(run_began: &str, record: &CellRecord) -> Option<String> {
     let attempt = record.attempts.get(record.described_index()?)?;
     let began: SystemTime = humantime::parse_rfc3339(run_began).ok()?;
-    let start = began.checked_add(Duration::try_from_secs_f64(attempt.start).ok()?)?;
+    let start = later(began, attempt.start)?;
     Some(humantime::format_rfc3339_seconds(start).to_string())
 }
 

@@ -16,7 +16,7 @@ use super::other_systems::other_systems;
 use super::stages::{Part, parts};
 use super::text::one_line;
 use crate::contained;
-use crate::records::{Attempt, CellRecord, Overview, OverviewCell, VerdictWord};
+use crate::records::{Attempt, CellRecord, Overview, OverviewCell, VerdictWord, later};
 
 /// The results of some cells as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +139,7 @@ struct Time {
 impl Time {
     /// From `start` to `end`, in seconds after `zero`, if that is known.
     fn new(zero: Option<SystemTime>, start: f64, end: f64) -> Self {
-        let at = |seconds: f64| zero?.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
+        let at = |seconds: f64| later(zero?, seconds);
         let duration = Duration::try_from_secs_f64(end - start).ok();
         Self { start_time: at(start), end_time: at(end), duration }
     }
