@@ -26,6 +26,12 @@ fn script(place: &Place, name: &str, environment: &[(&str, &str)], arguments: &[
 }
 
 fn merge(place: &Place, results: &Path, merged: &str, baseline: &str) -> Output {
+    merge_of(2, place, results, merged, baseline)
+}
+
+/// Merges a night of this many jobs.
+fn merge_of(jobs: usize, place: &Place, results: &Path, merged: &str, baseline: &str) -> Output {
+    let jobs = jobs.to_string();
     // Each night begins with nothing but the baseline and the history.
     let paths = [results, &place.path().join(merged).join("merged"), &place.path().join(baseline)];
     let [results, merged, baseline] = paths.map(|path| path.to_str().unwrap().to_owned());
@@ -35,6 +41,7 @@ fn merge(place: &Place, results: &Path, merged: &str, baseline: &str) -> Output 
         ("MERGED", &merged),
         ("BASELINE", &baseline),
         ("HISTORY", history.to_str().unwrap()),
+        ("JOBS", &jobs),
     ];
     script(place, "nightly-merge", &environment, &[])
 }
@@ -68,6 +75,12 @@ fn a_night_is_planned_run_and_merged_and_fails_on_what_was_better_the_night_befo
     assert_eq!((&merged["verdicts"]["xfail"], &merged["cells"]), (&2.into(), &2.into()), "{merged:#}");
     let junit = fs::read_to_string(place.path().join("first/merged/junit.xml")).unwrap();
     assert!(junit.contains(r#"<property name="verdict" value="xfail"/>"#), "{junit}");
+
+    let lost = merge_of(3, &place, &results, "lost", "incomplete");
+    assert_eq!(lost.status.code(), Some(3), "{lost:#?}");
+    let said = String::from_utf8_lossy(&lost.stderr);
+    assert!(said.contains("only 2 of 3 jobs have a run"), "{said}");
+    assert!(!place.path().join("incomplete").exists(), "it does not become the baseline");
 
     // The next night has the same results, and the night after it has a worse one.
     let second = merge(&place, &results, "second", "baseline");
