@@ -218,7 +218,9 @@ pub struct Catalog {
     /// Why some of them can't be built on this machine.
     unbuildable: BTreeMap<String, Unbuildable>,
     /// What was found on this machine instead of emulators that can't be built.
-    installed: BTreeMap<String, Result<InstalledEmulator, String>>,
+    pub(crate) installed: BTreeMap<String, Result<InstalledEmulator, String>>,
+    /// The user's builds of emulators' programs, by the program's name.
+    pub(crate) own: BTreeMap<String, InstalledEmulator>,
 }
 
 impl Catalog {
@@ -269,6 +271,7 @@ impl Catalog {
                 prepared,
                 unbuildable,
                 installed,
+                own: BTreeMap::new(),
             })
         } else {
             Err(RecipeErrors::new(folder, errors))
@@ -339,18 +342,6 @@ impl Catalog {
     /// Why the images of the recipe of this name are not available on this machine, if so.
     pub fn unbuildable(&self, recipe: &str) -> Option<&Unbuildable> {
         self.unbuildable.get(recipe)
-    }
-
-    /// Adds emulators that are installed on this machine, by the name of the program that they replace, or why an installed one can't
-    /// replace it.
-    #[must_use]
-    pub fn with_installed(self, installed: BTreeMap<String, Result<InstalledEmulator, String>>) -> Self {
-        Self { installed, ..self }
-    }
-
-    /// The emulator that is installed on this machine and replaces `program`, or why the installed one can't; none if none is.
-    pub fn installed(&self, program: &str) -> Option<Result<&InstalledEmulator, &str>> {
-        self.installed.get(program).map(|found| found.as_ref().map_err(String::as_str))
     }
 
     /// The recipe for the packages of a source, if there is one.

@@ -6,10 +6,13 @@ use std::process::ExitCode;
 
 use nestmatrix::contained;
 use nestmatrix::records::PastRun;
-use nestmatrix::run::installed_emulators;
+use nestmatrix::run::{installed_emulators, own_bochs};
 use nestmatrix::scenario::{Cell, Filter, Matrix};
-use nestmatrix_images::{Catalog, HostTools, Media, Product, Recipe, Sources, Store, StoreOptions, Suites};
+use nestmatrix_images::{
+    Catalog, HostTools, InstalledEmulator, Media, Product, Recipe, Sources, Store, StoreOptions, Suites,
+};
 use nestmatrix_model::PROGRAM;
+use nestmatrix_model::architecture::BOCHS;
 
 use crate::exit::Failure;
 use crate::options::{ImageSource, RecipesFolder, Selection};
@@ -58,6 +61,9 @@ pub fn recipes(folder: &RecipesFolder) -> Result<Catalog, Failure> {
     recipes_with(folder, &sources()?)
 }
 
+/// The setting that names the user's build of Bochs.
+const OWN_BOCHS: &str = "NESTMATRIX_BOCHS";
+
 /// The image recipes that came with the program.
 pub fn own_recipes() -> Result<Catalog, Failure> {
     recipes(&RecipesFolder { recipes: settings::data().join("images/recipes") })
@@ -67,7 +73,7 @@ pub fn own_recipes() -> Result<Catalog, Failure> {
 /// marks at those whose images are not available on this machine.
 pub fn recipes_with(folder: &RecipesFolder, sources: &Sources) -> Result<Catalog, Failure> {
     let catalog = Catalog::load(&short(&folder.recipes)).map_err(Failure::bad_input)?.with_sources(sources);
-    let catalog = catalog.with_media(&media()?).with_suites(&suites()?);
+    let catalog = catalog.with_media(&media()?).with_suites(&suites()?).with_own(own_programs()?);
     let mut unbuildable = catalog.unbuildable_with(&HostTools::of_this_machine());
     if unbuildable.is_empty() && catalog.media().next().is_none() {
         return Ok(catalog);
@@ -90,6 +96,16 @@ pub fn recipes_with(folder: &RecipesFolder, sources: &Sources) -> Result<Catalog
     let catalog = catalog.with_unbuildable(unbuildable);
     let installed = installed_emulators(&catalog);
     Ok(catalog.with_installed(installed))
+}
+
+/// The user's builds of emulators' programs, by the names of the programs.
+fn own_programs() -> Result<BTreeMap<String, InstalledEmulator>, Failure> {
+    let Some(path) = std::env::var_os(OWN_BOCHS).filter(|path| !path.is_empty()) else {
+        return Ok(BTreeMap::new());
+    };
+    let own = own_bochs(Path::new(&path))
+        .map_err(|why| Failure::bad_input(miette::miette!("{OWN_BOCHS}: {why}")))?;
+    Ok([(BOCHS.to_owned(), own)].into())
 }
 
 /// The sources of RPM packages that the user added.

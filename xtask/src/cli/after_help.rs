@@ -20,5 +20,6 @@ Environment:
   NESTMATRIX_SNAPSHOTS  folder of snapshots [default: states in the folder of images]
   NESTMATRIX_ARCHIVE    address of the Debian archive [default: from this machine's apt sources]
   NESTMATRIX_KEYRING    keyring that verifies the archive [default: this machine's Debian keyring]
+  NESTMATRIX_BOCHS      your own build of Bochs, for Intel stacks [default: Debian's]
   NESTMATRIX_LOG        what to log to standard error, such as `debug` [default: warn]
   NO_COLOR              disables colours";

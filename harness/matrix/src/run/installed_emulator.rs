@@ -52,6 +52,33 @@ pub fn installed_emulators(catalog: &Catalog) -> BTreeMap<String, Result<Install
     found.chain(swtpm).collect()
 }
 
+/// The user's build of Bochs at this path. It replaces the program of the image, whose firmware stays.
+///
+/// # Errors
+/// Why it can't be used.
+pub fn own_bochs(path: &Path) -> Result<InstalledEmulator, String> {
+    let unusable = |why: &str| format!("{} {why}", path.display());
+    let path = std::fs::canonicalize(path).map_err(|e| unusable(&format!("can't be read: {e}")))?;
+    let prints = |arguments: &[&str]| {
+        let ended = run(Command::new(&path).args(arguments), "");
+        let ended = ended.map_err(|e| unusable(&format!("can't be run: {e}")))?;
+        Ok::<_, String>(String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned())
+    };
+    let version = bochs_version(&prints(&["--help", "features"])?)
+        .ok_or_else(|| unusable("is no Bochs that prints its version"))?;
+    // Its usage has an option for a file of commands. With the debugger, it would wait for one.
+    if prints(&["--help"])?.contains(" -rc ") {
+        return Err(unusable("was built with the debugger; build it with --disable-debugger"));
+    }
+    Ok(InstalledEmulator { path, version })
+}
+
+/// `3.0` of a line `Bochs x86 Emulator 3.0`.
+fn bochs_version(printed: &str) -> Option<String> {
+    let version = printed.lines().find_map(|line| line.trim().strip_prefix("Bochs x86 Emulator "))?;
+    version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.to_owned())
+}
+
 /// The installed swtpm, or why it can't be used. Nothing if none is installed.
 fn find_swtpm() -> Option<Result<InstalledEmulator, String>> {
     let path = programs(SWTPM).next()?;
@@ -168,6 +195,30 @@ mod tests {
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         path
+    }
+
+    /// A program that prints this for `--help features`, and this for `--help`.
+    #[rstest]
+    #[case::fast("Bochs x86 Emulator 3.0", " -q quick start", Ok("3.0"))]
+    #[case::with_debugger("Bochs x86 Emulator 3.0", " -rc filename", Err("was built with the debugger"))]
+    #[case::another_program("QEMU emulator", "", Err("is no Bochs"))]
+    fn a_users_build_of_bochs_has_a_version_and_no_debugger(
+        #[case] features: &str,
+        #[case] usage: &str,
+        #[case] expected: Result<&str, &str>,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bochs");
+        let script =
+            format!("#!/bin/sh\nif [ $# = 2 ]; then echo '{features}'; else echo ' {usage} '; fi >&2\n");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        match (own_bochs(&path), expected) {
+            (Ok(found), Ok(version)) => assert_eq!(found.version, version),
+            (Err(why), Err(expected)) => assert!(why.contains(expected), "{why}"),
+            (found, _) => panic!("{found:?}"),
+        }
+        assert!(own_bochs(&folder.path().join("none")).unwrap_err().contains("can't be read"));
     }
 
     #[rstest]

@@ -52,7 +52,7 @@ pub use execute::execute;
 pub(crate) use fate::touches_l0;
 #[cfg(test)]
 pub(crate) use installed_emulator::can_be_installed;
-pub use installed_emulator::{installed_emulators, installed_programs};
+pub use installed_emulator::{installed_emulators, installed_programs, own_bochs};
 pub use level_images::supply;
 pub use machine_trial::{MachineTrial, NoGuest, TrialResult};
 pub use native::{NativeMetal, NativeMetals};

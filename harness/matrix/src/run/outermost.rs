@@ -109,7 +109,8 @@ impl RunPlan {
         let of_cell = |planned: &Planned| {
             let Fate::Boots { metal: Metal::Emulated, .. } = planned.fate else { return None };
             let program = outermost_program(&planned.cell, Metal::Emulated);
-            let InstalledEmulator { path, version } = emulator_source(catalog, program).ok()?.installed()?;
+            let installed = emulator_source(catalog, program).ok()?.installed();
+            let InstalledEmulator { path, version } = installed.or_else(|| catalog.own(program))?;
             Some(format!("{program} {version}, installed as {}", path.display()))
         };
         self.cells.iter().filter_map(of_cell).collect()

@@ -190,7 +190,11 @@ fn emulators(
 /// The version of the emulator that plays a cell's metal: that of the installed one, or of its package if its image was built.
 pub(super) fn emulator_version(planned: &Planned, catalog: &Catalog, images: &Images) -> Option<String> {
     let Fate::Boots { metal, .. } = planned.fate else { return None };
-    match emulator_source(catalog, outermost_program(&planned.cell, metal)).ok()? {
+    let program = outermost_program(&planned.cell, metal);
+    if let Some(own) = catalog.own(program) {
+        return Some(own.upstream().to_owned());
+    }
+    match emulator_source(catalog, program).ok()? {
         EmulatorSource::Installed(installed) => Some(installed.upstream().to_owned()),
         EmulatorSource::Recipe(recipe) => {
             let image = images.get(&(recipe.to_owned(), Product::Emulator)).ok()?;

@@ -195,8 +195,14 @@ impl Readiness<'_> {
             }
         };
         let image = self.images.get(&(recipe.to_owned(), Product::Emulator))?.clone();
-        let emulator = emulator_of(image).ok_or_else(|| format!("image {recipe} is not an emulator"))?;
-        Ok(Outermost { program, emulator, installed: None, swtpm })
+        let mut image = nestmatrix_images::Emulator::new(image)
+            .ok_or_else(|| format!("image {recipe} is not an emulator"))?;
+        let own = self.setting.catalog.own(program);
+        if let Some(own) = own {
+            image = image.with_own(program, &own.path);
+        }
+        let emulator = Emulator::Image(Box::new(image));
+        Ok(Outermost { program, emulator, installed: own.cloned(), swtpm })
     }
 
     /// The swtpm of the outermost level that is booted, if that has a TPM.

@@ -1,5 +1,8 @@
 //! Machines as data: the emulated bare machine, and the machines that QEMU is asked for.
 
+/// The program of Bochs, as Debian has it.
+pub const BOCHS: &str = "bochs-bin";
+
 /// What shortens a boot on emulated metal without changing KVM. One exit of a guest takes as long there as a thousand on a real
 /// machine. docs/performance.md shows the gain of each shortcut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +97,7 @@ impl BareMachine {
     pub fn program(&self, qemu: &'static str) -> &'static str {
         match self {
             Self::Qemu(_) => qemu,
-            Self::Bochs(_) => "bochs-bin",
+            Self::Bochs(_) => BOCHS,
             Self::Hercules(_) => "hercules",
         }
     }

@@ -17,7 +17,7 @@ pub use crash_kernel::CrashKernel;
 pub use host::{NestingSwitch, Procedure, Processors, TraceEvent, UnsuitableProcessor};
 pub use info::ArchInfo;
 pub use machine::{
-    BareMachine, BochsMachine, BootShortcuts, HerculesMachine, InnermostMachine, MachineType, Nesting,
+    BOCHS, BareMachine, BochsMachine, BootShortcuts, HerculesMachine, InnermostMachine, MachineType, Nesting,
 };
 
 use crate::Isa;

@@ -38,6 +38,11 @@ impl Emulator {
         }
     }
 
+    /// Whether `program` is the user's build.
+    pub(crate) fn is_own(&self, program: &str) -> bool {
+        matches!(self, Self::Image(image) if image.own(program).is_some())
+    }
+
     /// The executable for `program`, and the arguments before the program's own.
     pub(super) fn command(&self, program: &str) -> (PathBuf, Vec<OsString>) {
         match self {

@@ -11,6 +11,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
+use nestmatrix_model::architecture::BOCHS;
 use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start};
 use tokio::net::TcpListener;
 
@@ -47,8 +48,9 @@ async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostErr
         serial.push(listener.map_err(failed("listening for Bochs"))?);
     }
     let terminal = folder.join("terminfo/d");
+    let is_own = host.emulator.is_own(BOCHS);
     let write = || {
-        std::fs::write(folder.join("bochsrc"), configuration(machine, &serial)?)?;
+        std::fs::write(folder.join("bochsrc"), configuration(machine, &serial, is_own)?)?;
         std::fs::write(folder.join("slirp.conf"), network(&relay))?;
         std::fs::write(folder.join("debugger"), "c\n")?;
         std::fs::create_dir_all(&terminal)?;
@@ -59,8 +61,12 @@ async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostErr
         link(&host.data("dumb"), &terminal.join("dumb"))
     };
     write().map_err(failed("writing Bochs' configuration"))?;
-    let (program, mut arguments) = host.command("bochs-bin");
-    arguments.extend(["-q", "-f", "bochsrc", "-rc", "debugger"].map(Into::into));
+    let (program, mut arguments) = host.command(BOCHS);
+    arguments.extend(["-q", "-f", "bochsrc"].map(Into::into));
+    if !is_own {
+        // Debian's build has a debugger, which waits for this command.
+        arguments.extend(["-rc", "debugger"].map(Into::into));
+    }
     let modules = host.emulator.modules().unwrap_or_default();
     let environment = [
         ("LTDL_LIBRARY_PATH".into(), modules.into()),
@@ -154,13 +160,14 @@ fn link(file: &Path, name: &Path) -> io::Result<()> {
     }
 }
 
-/// bochsrc. sync=none: the guest's time runs as fast as it is emulated. A triple fault ends Bochs, as a reset ends QEMU here.
-fn configuration(machine: &Machine, serial: &[TcpListener]) -> io::Result<String> {
+/// bochsrc. A user's build has no display; Debian's has none that shows nothing, so it gets a dumb terminal. sync=none: the guest's time runs as fast as it is emulated. A triple fault ends Bochs, as a reset ends QEMU here.
+fn configuration(machine: &Machine, serial: &[TcpListener], is_own: bool) -> io::Result<String> {
+    let display = if is_own { "nogui" } else { "term" };
     let (guest, host) = (machine.memory_mib, machine.memory_mib.min(MOST_MEMORY_MIB));
     let [bios, vga] = ROMS;
     let mut text = format!(
         "config_interface: textconfig
-display_library: term
+display_library: {display}
 cpu: model={}, count={}, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=1
 memory: guest={guest}, host={host}
 romimage: file={bios}, options=fastboot
@@ -174,11 +181,16 @@ panic: action=fatal
 error: action=ignore
 info: action=ignore
 debug: action=ignore
-plugin_ctrl: speaker=false, gameport=false, parallel=false, iodebug=false, extfpuirq=false
 e1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=slirp, script=slirp.conf
 ",
         machine.cpu.model, machine.hardware.cpus,
     );
+    if !is_own {
+        // A build without one of them would refuse its name.
+        text.push_str(
+            "plugin_ctrl: speaker=false, gameport=false, parallel=false, iodebug=false, extfpuirq=false\n",
+        );
+    }
     for (number, listener) in (1..).zip(serial) {
         let address = listener.local_addr()?;
         // Writing to a String can't fail.
