@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Qmp, Shell, json_object};
 use crate::exit::Failure;
-use crate::terminal::print;
+use crate::terminal::{note, print, print_to_stderr};
 
 /// The exit code if the level or its QEMU did not answer, or refused.
 const NO_ANSWER: u8 = 255;
@@ -55,7 +55,7 @@ fn run_commands(arguments: &Shell) -> Result<u8, Failure> {
             0 => {}
             // The reason was printed.
             NO_ANSWER => code = NO_ANSWER,
-            status => eprintln!("exit status {status}"),
+            status => note!("exit status {status}"),
         }
         Ok(())
     })?;
@@ -92,7 +92,7 @@ fn send_commands(arguments: &Qmp) -> Result<u8, Failure> {
         worst = worst.max(match parse_command(line) {
             Ok((command, arguments)) => send(command, arguments)?,
             Err(why) => {
-                eprintln!("{why}");
+                note!("{why}");
                 NO_ANSWER
             }
         });
@@ -140,7 +140,7 @@ fn for_each_line(
     let stdin = std::io::stdin();
     let prompt = || {
         if stdin.is_terminal() {
-            eprint!("{level}> ");
+            print_to_stderr(&format!("{level}> "));
         }
     };
     prompt();
@@ -152,7 +152,7 @@ fn for_each_line(
         prompt();
     }
     if stdin.is_terminal() {
-        eprintln!();
+        note!("");
     }
     Ok(())
 }
@@ -172,8 +172,8 @@ fn show(to: &mut (impl std::io::Write + std::io::IsTerminal), text: &str) {
 /// Prints why a command was refused, and returns the exit code.
 fn print_refusal(answer: &Answer) -> u8 {
     match answer {
-        Answer::Refused { why } => eprintln!("{}", printable(why)),
-        other => eprintln!("unexpected answer: {other:?}"),
+        Answer::Refused { why } => note!("{}", printable(why)),
+        other => note!("unexpected answer: {other:?}"),
     }
     NO_ANSWER
 }

@@ -10,24 +10,24 @@ use nestmatrix::scenario::CellName;
 
 use crate::cli::Format;
 use crate::input;
-use crate::terminal::print;
+use crate::terminal::{note, print, print_to_stderr};
 
 /// Reads the baseline. If that fails, the run is not lost: there is no comparison, and the run has its own exit code.
 pub fn read(folder: &Path) -> Option<PastRun> {
-    PastRun::read(folder).inspect_err(|e| eprintln!("compared with nothing: --baseline: {e}")).ok()
+    PastRun::read(folder).inspect_err(|e| note!("compared with nothing: --baseline: {e}")).ok()
 }
 
 /// Reads the baseline from its folder or its name in the folder of runs.
 pub fn find(run: &Path, results: &Path) -> Option<PastRun> {
     let folder = input::run(run, results);
-    read(&folder.inspect_err(|why| eprintln!("compared with nothing: --baseline: {why}")).ok()?)
+    read(&folder.inspect_err(|why| note!("compared with nothing: --baseline: {why}")).ok()?)
 }
 
 /// Reduces the baseline to the cells that were planned in the run in `folder`.
 pub fn of_same_cells(mut baseline: PastRun, folder: &Path) -> Option<PastRun> {
     // `latest` may be the resumed run.
     if baseline.folder.canonicalize().ok() == folder.canonicalize().ok() {
-        eprintln!("compared with nothing: --baseline is this very run");
+        note!("compared with nothing: --baseline is this very run");
         return None;
     }
     let cells = PastRun::read(folder).ok().and_then(|run| run.planned).unwrap_or_default();
@@ -43,7 +43,7 @@ pub fn compare(before: &PastRun, now: &PastRun, results: &Path) -> Comparison {
         let Some(history) = &history else { return Vec::new() };
         history
             .entries(cell)
-            .inspect_err(|e| eprintln!("only these two runs show which cells are flaky: {e}"))
+            .inspect_err(|e| note!("only these two runs show which cells are flaky: {e}"))
             .unwrap_or_default()
     };
     Comparison::new(&before.cells, &now.cells)
@@ -61,7 +61,7 @@ pub fn show(
     let now = match PastRun::read(folder) {
         Ok(now) => now,
         Err(e) => {
-            eprintln!("compared with nothing: {e}");
+            note!("compared with nothing: {e}");
             return code;
         }
     };
@@ -70,7 +70,7 @@ pub fn show(
     // JSON output has one line for each verdict and nothing else.
     match format {
         Format::Text => print(&text),
-        Format::Json => eprint!("{text}"),
+        Format::Json => print_to_stderr(&text),
     }
     comparison.exit_code(code)
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::cli::{CiFormat, CiMatrix};
 use crate::exit::Failure;
 use crate::input;
-use crate::terminal::print;
+use crate::terminal::{note, print};
 
 pub use fmf::Tree;
 
@@ -45,12 +45,12 @@ pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
         nowhere.entry(why).or_default().push(cell);
     }
     for (why, cells) in nowhere {
-        eprintln!("no runner for {}: {why}", cells.join(", "));
+        note!("no runner for {}: {why}", cells.join(", "));
     }
     let usable = catalog.uses_of_media().into_iter().filter(|of| of.unusable().is_none());
     let media: Vec<String> = usable.map(|of| of.medium.name()).collect();
     if !media.is_empty() {
-        eprintln!(
+        note!(
             "planned with the media of this machine ({}); runners without them boot other images, or fail where a cell must run",
             media.join(", ")
         );
@@ -72,11 +72,11 @@ pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
         (CiFormat::Gitlab, None) => print(&format!("{}\n", gitlab(&entries))),
         (CiFormat::Fmf, Some(folder)) => {
             fmf::write(&entries, folder, &arguments.tree.program)?;
-            eprintln!("plans and tests: {}", folder.display());
+            note!("plans and tests: {}", folder.display());
         }
         (CiFormat::Slurm, Some(folder)) => {
             slurm::write(&entries, folder, &arguments.tree.program)?;
-            eprintln!("jobs: {0}; {0}/submit.sh submits them", folder.display());
+            note!("jobs: {0}; {0}/submit.sh submits them", folder.display());
         }
         (CiFormat::Github | CiFormat::Gitlab, Some(_)) | (CiFormat::Fmf | CiFormat::Slurm, None) => {
             let why = "--into and the formats `fmf` and `slurm` require each other";

@@ -27,7 +27,7 @@ use crate::output::write_junit;
 use crate::progress::{BuildProgress, CellProgress};
 use crate::settings::metal;
 use crate::signals::Signals;
-use crate::terminal::{print, style_of};
+use crate::terminal::{note, print, style_of};
 use crate::{input, parent_death, runtime, settings, snapshots};
 
 #[derive(Debug, Args)]
@@ -132,12 +132,12 @@ impl Sweep<'_> {
     async fn run(&self, interrupted: Option<CutOff>) -> Result<ExitCode, Failure> {
         let planner = self.planner().await?;
         if let Some(code) = self.signals.exit_code() {
-            eprintln!("interrupted before a cell was planned; nothing is recorded");
+            note!("interrupted before a cell was planned; nothing is recorded");
             return Ok(ExitCode::from(code));
         }
         let plan = (planner.plan)(vec![self.cell.clone()]);
         if let Some((cell, reasons)) = plan.skipped().next() {
-            eprintln!("skipped: {}: {}", cell.name, in_one_line(reasons));
+            note!("skipped: {}: {}", cell.name, in_one_line(reasons));
             return Ok(ExitCode::from(NOTHING_BOOTED));
         }
         let folder = match interrupted {
@@ -151,7 +151,7 @@ impl Sweep<'_> {
                 self.boot(&planner, left, Some(resumed)).await?.folder
             }
             None => {
-                eprintln!(
+                note!(
                     "booting {} to ask the QEMU of {} for its models",
                     self.cell.name,
                     self.cell.innermost()
@@ -160,7 +160,7 @@ impl Sweep<'_> {
             }
         };
         if let Some(code) = self.signals.exit_code() {
-            eprintln!(
+            note!(
                 "interrupted before a model was booted; resume the sweep with --resume {}",
                 folder.display()
             );
@@ -206,10 +206,10 @@ impl Sweep<'_> {
         let folder = &run.past().folder.clone();
         let Some(models) = models_of(folder)? else {
             let level = self.cell.innermost();
-            eprintln!(
+            note!(
                 "no models: the stack stopped before the QEMU of {level} could list them, or that QEMU has no such command"
             );
-            eprintln!("records: {}", folder.display());
+            note!("records: {}", folder.display());
             return Ok(ExitCode::from(ERROR));
         };
         if let Some(glob) = self.models.unmatched(&models.models) {
@@ -227,7 +227,7 @@ impl Sweep<'_> {
         }
         if swept.is_empty() {
             self.show(&models, &[], folder);
-            eprintln!("no model was booted: none that --models selects is usable");
+            note!("no model was booted: none that --models selects is usable");
             return Ok(ExitCode::from(NOTHING_BOOTED));
         }
         let number = swept.len();
@@ -236,7 +236,7 @@ impl Sweep<'_> {
         let outcome = if left.is_empty() && is_through {
             Outcome { folder: past.folder, run: past.record, records: past.cells, took: Duration::ZERO }
         } else {
-            eprintln!("booting {} of {number} models", left.len());
+            note!("booting {} of {number} models", left.len());
             self.boot(planner, left, Some(resumed)).await?
         };
         self.show(&models, &outcome.records, &outcome.folder);
@@ -244,7 +244,7 @@ impl Sweep<'_> {
             outcome.records.iter().filter(|record| record.cpu_model.is_some()).collect();
         if let Some(code) = self.signals.exit_code() {
             let name = outcome.folder.display();
-            eprintln!(
+            note!(
                 "interrupted: {} of {number} models have a verdict; resume the sweep with --resume {name}",
                 tried.len()
             );
@@ -267,7 +267,7 @@ impl Sweep<'_> {
         };
         let json = self.arguments.format == Format::Json;
         for (reason, _) in plan.always_cold().into_iter().filter(|_| snapshots.is_some()) {
-            eprintln!("every level is booted for each model: {reason}");
+            note!("every level is booted for each model: {reason}");
         }
         let bars = self.builds.bars().clone();
         let listener = Rc::new(CellProgress::new(bars.clone(), style_of(&std::io::stderr()), json));
@@ -303,7 +303,7 @@ impl Sweep<'_> {
             }
             Format::Json => print(&format!("{}\n", json!({ "cpu_models": models }))),
         }
-        eprintln!("records: {}", folder.display());
+        note!("records: {}", folder.display());
     }
 }
 

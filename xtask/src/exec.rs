@@ -22,6 +22,7 @@ use nestmatrix_vmm::guest::printable;
 use crate::cli::Selection;
 use crate::exit::Failure;
 use crate::signals::Signals;
+use crate::terminal::note;
 use crate::{input, runtime};
 
 pub use arguments::Arguments;
@@ -151,7 +152,7 @@ fn in_session(
         // The status of a shell whose command was ended by a signal is below 256, too.
         Ok(ExecEnd::Exited(status)) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(FAILED))),
         Ok(ExecEnd::TimedOut) => {
-            eprintln!("the command in {level} is ended: it ran longer than its timeout");
+            note!("the command in {level} is ended: it ran longer than its timeout");
             Ok(ExitCode::from(TIMED_OUT))
         }
         Ok(ExecEnd::Failed(why)) => Err(failed(why)),

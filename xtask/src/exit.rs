@@ -1,5 +1,6 @@
 //! Failures of a command, and their exit codes.
 
+use crate::terminal::note;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -33,7 +34,7 @@ impl Failure {
 
     /// Prints the failure, and returns the exit code.
     pub fn report(self) -> ExitCode {
-        eprintln!("{:?}", self.report);
+        note!("{:?}", self.report);
         ExitCode::from(self.code)
     }
 }

@@ -12,7 +12,7 @@ use nestmatrix_vmm::guest::printable;
 
 use crate::cli::{Format, Results};
 use crate::exit::Failure;
-use crate::terminal::{print, style_of};
+use crate::terminal::{note, print, style_of};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         shown = true;
     }
     if !shown {
-        eprintln!("no cell in {} matches", history.path().display());
+        note!("no cell in {} matches", history.path().display());
         return Ok(ExitCode::from(4));
     }
     Ok(ExitCode::SUCCESS)
@@ -90,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 pub fn up_to_date(results: &Path) -> Result<History, HistoryError> {
     match open_and_feed(results) {
         Err(e @ (HistoryError::Failed { .. } | HistoryError::Folder { .. })) => {
-            eprintln!("warning: cannot update the history, new runs are shown but not saved: {e}");
+            note!("warning: cannot update the history, new runs are shown but not saved: {e}");
             let mut history = History::in_memory(results)?;
             print_unread(&history.update()?);
             Ok(history)
@@ -102,11 +102,11 @@ pub fn up_to_date(results: &Path) -> Result<History, HistoryError> {
 fn rebuild(results: &Path) -> Result<History, HistoryError> {
     let (mut history, aside) = History::anew(results)?;
     if let Some(aside) = aside {
-        eprintln!("the former history is now {}", aside.display());
+        note!("the former history is now {}", aside.display());
     }
     print_unread(&history.update()?);
     let (runs, verdicts) = history.counts()?;
-    eprintln!("{} has {verdicts} verdicts of {runs} runs", history.path().display());
+    note!("{} has {verdicts} verdicts of {runs} runs", history.path().display());
     Ok(history)
 }
 
@@ -114,7 +114,7 @@ fn open_and_feed(results: &Path) -> Result<History, HistoryError> {
     let (mut history, aside) = History::open(results)?;
     if let Some(aside) = aside {
         let path = history.path().display();
-        eprintln!(
+        note!(
             "warning: {path} was damaged: {}. It is now {}; a new one is made from the run folders",
             aside.why,
             aside.to.display()
@@ -127,7 +127,7 @@ fn open_and_feed(results: &Path) -> Result<History, HistoryError> {
 fn print_unread(fed: &Updated) {
     for unread in &fed.unread {
         // The reason can quote the file.
-        eprintln!("warning: not in the history: {}", printable(&unread.why));
+        note!("warning: not in the history: {}", printable(&unread.why));
     }
 }
 
@@ -135,7 +135,7 @@ fn print_unread(fed: &Updated) {
 /// next command that opens the history takes them in.
 pub fn feed(results: &Path) {
     if let Err(e) = open_and_feed(results) {
-        eprintln!("warning: the run is not in the history yet; its verdicts are in its folder: {e}");
+        note!("warning: the run is not in the history yet; its verdicts are in its folder: {e}");
     }
 }
 
@@ -144,7 +144,7 @@ pub fn if_exists(results: &Path) -> Option<History> {
     if !contained::is_file(results, Path::new(FILE)) {
         return None;
     }
-    up_to_date(results).inspect_err(|e| eprintln!("only these two runs show which cells are flaky: {e}")).ok()
+    up_to_date(results).inspect_err(|e| note!("only these two runs show which cells are flaky: {e}")).ok()
 }
 
 /// The failure of a command whose history cannot be used.

@@ -12,7 +12,7 @@ use crate::cli::{Images, ImagesCommand};
 use crate::exit::{ERROR, Failure};
 use crate::input;
 use crate::progress::{BuildProgress, print_above};
-use crate::terminal::{print, style_of};
+use crate::terminal::{note, print, style_of};
 
 pub fn run(arguments: &Images) -> Result<ExitCode, Failure> {
     let catalog = input::recipes(&arguments.source.folder)?;
@@ -138,7 +138,7 @@ fn build(catalog: &Catalog, store: &Store, names: &[String], refresh: bool) -> R
         return Ok(ExitCode::SUCCESS);
     }
     let names = undelivered.join(", ");
-    eprintln!("not built: {names}; try again later, or choose another archive");
+    note!("not built: {names}; try again later, or choose another archive");
     Ok(ExitCode::from(ERROR))
 }
 

@@ -16,6 +16,7 @@ use nestmatrix_model::architecture::BOCHS;
 
 use crate::exit::Failure;
 use crate::options::{ImageSource, RecipesFolder, Selection};
+use crate::terminal::note;
 use crate::{parent_death, settings};
 
 /// The matrix and the filter of its cells.
@@ -52,7 +53,7 @@ pub fn one_cell<'m>(matrix: &'m Matrix, filter: &Filter, who: &str) -> Result<Op
 
 /// Prints that no cell matches, and returns the exit code.
 pub fn no_cell() -> ExitCode {
-    eprintln!("no cell matches; `{PROGRAM} list` lists all cells");
+    note!("no cell matches; `{PROGRAM} list` lists all cells");
     ExitCode::from(4)
 }
 

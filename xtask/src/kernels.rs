@@ -15,6 +15,7 @@ use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::guest::printable;
 
 use crate::exit::Failure;
+use crate::terminal::note;
 
 /// The user's own kernels.
 #[derive(Debug, Default, Args)]
@@ -92,9 +93,9 @@ impl Kernels {
             let kernel = LocalKernel::read(&files, catalog).map_err(|e| Failure::error(with_cause(&e)))?;
             let release = kernel.release();
             if kernel.has_modules() {
-                eprintln!("{level} boots kernel {release}");
+                note!("{level} boots kernel {release}");
             } else {
-                eprintln!(
+                note!(
                     "{level} boots kernel {release}, which comes without modules: what {level} needs must be built in \
                      (virtio's PCI, MMIO, console and block drivers, and KVM where it runs guests)"
                 );
@@ -115,7 +116,7 @@ impl Kernels {
                 trial.says_nothing(record)
             });
             if let Some(why) = &why {
-                eprintln!("not tested: {}: {}", record.cell, escaped(why));
+                note!("not tested: {}: {}", record.cell, escaped(why));
             }
             not_tried.push(why);
         }
@@ -159,7 +160,7 @@ pub fn for_git_bisect(done: Result<ExitCode, Failure>) -> Result<ExitCode, Failu
 pub fn discard<'a>(recipes: impl Iterator<Item = &'a Recipe>, store: &Store) {
     for recipe in recipes.filter(|recipe| recipe.replacement().is_some()) {
         if let Err(e) = store.discard(recipe) {
-            eprintln!("warning: the image of {} stays in the cache: {}", recipe.name(), with_cause(&e));
+            note!("warning: the image of {} stays in the cache: {}", recipe.name(), with_cause(&e));
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::kernels::escaped;
 use crate::media_prepare;
 use crate::progress::BuildProgress;
 use crate::sources::{checked, refused};
-use crate::terminal::{print, style_of};
+use crate::terminal::{note, print, style_of};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -148,7 +148,7 @@ fn add(arguments: &Add) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     };
     let Some(recipe) = &row.recipe else {
-        eprintln!("no recipe makes an image of {} for {}", medium.name(), medium.isa());
+        note!("no recipe makes an image of {} for {}", medium.name(), medium.isa());
         return Ok(ExitCode::SUCCESS);
     };
     print(&format!("image of it: {}, recipe {recipe}\n", row.image));

@@ -17,7 +17,7 @@ use crate::media::{named, show_image};
 use crate::progress::BuildProgress;
 use crate::settings::installed_qemu;
 use crate::signals::Signals;
-use crate::terminal::print;
+use crate::terminal::{note, print};
 use crate::{input, parent_death, runtime};
 
 #[derive(Debug, Args)]
@@ -81,7 +81,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             match prepared {
                 Ok(_) => {}
                 Err(NotPrepared::Interrupted(medium)) => {
-                    eprintln!("interrupted: {medium} is not prepared, and nothing of it is kept");
+                    note!("interrupted: {medium} is not prepared, and nothing of it is kept");
                     return Ok(ExitCode::from(signals.exit_code().unwrap_or(crate::exit::ERROR)));
                 }
                 Err(error @ NotPrepared::Medium { .. }) => {

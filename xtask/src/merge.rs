@@ -11,7 +11,7 @@ use nestmatrix::report;
 use crate::cli::{Format, Merge};
 use crate::exit::Failure;
 use crate::output::write_junit;
-use crate::terminal::{print, style_of};
+use crate::terminal::{note, print, style_of};
 use crate::{baseline, history};
 
 pub fn run(arguments: &Merge) -> Result<ExitCode, Failure> {
@@ -35,7 +35,7 @@ pub fn run(arguments: &Merge) -> Result<ExitCode, Failure> {
             for line in BufReader::new(verdicts).lines() {
                 print(&format!("{}\n", line.map_err(Failure::error)?));
             }
-            eprintln!("records: {}", outcome.folder.display());
+            note!("records: {}", outcome.folder.display());
         }
     }
     let results = history_folder(arguments.into.as_deref(), results);

@@ -16,7 +16,7 @@ use crate::input;
 use crate::kernels::escaped;
 use crate::parent_death;
 use crate::progress::BuildProgress;
-use crate::terminal::print;
+use crate::terminal::{note, print};
 
 /// The suite, and the architecture whose emulated metal runs it without KVM.
 const SUITE: SuiteKind = SuiteKind::KvmUnitTests;
@@ -61,10 +61,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let (tests, left_out): (Vec<UnitTest>, Vec<UnitTest>) = tests.into_iter().partition(runs);
     for test in &left_out {
         let why = test.unusable.as_deref().unwrap_or("it is not built");
-        eprintln!("{}", escaped(&format!("skipped: {}: {why}", test.name)));
+        note!("{}", escaped(&format!("skipped: {}: {why}", test.name)));
     }
     if tests.is_empty() {
-        eprintln!("none of these tests is built and can run");
+        note!("none of these tests is built and can run");
         return Ok(ExitCode::from(4));
     }
     let (emulator, program) = emulator(&arguments.source)?;

@@ -26,7 +26,7 @@ use crate::cli::{Format, ImageSource, Pace, Results, Selection};
 use crate::exit::{ERROR, Failure};
 use crate::progress::{BuildProgress, CellProgress};
 use crate::signals::Signals;
-use crate::terminal::{print, style_of};
+use crate::terminal::{note, print, style_of};
 use crate::{input, parent_death, runtime, settings, snapshots};
 
 #[derive(Debug, Args)]
@@ -122,13 +122,13 @@ fn start(arguments: &Mutate, interrupted: Option<InterruptedRun>) -> Result<Exit
     let mutation = MutationRun { arguments, matrix: &matrix, catalog, shard };
     let plan = mutation.plan(cells.clone());
     for (cell, reasons) in plan.skipped() {
-        eprintln!("skipped: {}: {}", cell.name, in_one_line(reasons));
+        note!("skipped: {}: {}", cell.name, in_one_line(reasons));
     }
     if arguments.list {
         return mutation.list(plan.boots().map(|planned| &planned.cell));
     }
     if plan.boots().next().is_none() {
-        eprintln!("this machine can boot none of these cells");
+        note!("this machine can boot none of these cells");
         return Ok(if arguments.shard.is_some() { ExitCode::SUCCESS } else { ExitCode::from(4) });
     }
     let store = Arc::new(input::store(&arguments.source)?);
@@ -147,7 +147,7 @@ fn in_shard(shard: Option<Shard>, mut cells: Vec<Cell>) -> (Vec<Cell>, Option<Ru
     let part = RunShard { shard, division: division(names(), &durations) };
     let chosen = shard.choose(names(), &durations);
     cells.retain(|cell| chosen.contains(&cell.name));
-    eprintln!("shard {shard}: {} of {all} cells", cells.len());
+    note!("shard {shard}: {} of {all} cells", cells.len());
     (cells, Some(part))
 }
 
@@ -225,7 +225,7 @@ impl MutationRun<'_> {
         store: &Arc<Store>,
         signals: &Signals,
     ) -> Result<ExitCode, Failure> {
-        eprintln!("booting {} without damage", cells_of(cells.len()));
+        note!("booting {} without damage", cells_of(cells.len()));
         let resumptions = interrupted.as_ref().map(|run| run.cells.record().resumed.len());
         let (earlier, earlier_mutants) =
             interrupted.map_or((None, None), |run| (Some(run.cells), run.mutants));
@@ -233,7 +233,7 @@ impl MutationRun<'_> {
         let undamaged = self.boot(cells.to_vec(), earlier, results, store, signals).await?;
         let folder = undamaged.folder.clone();
         if let Some(code) = signals.exit_code() {
-            eprintln!("interrupted before a mutant was booted; resume it with --resume {}", folder.display());
+            note!("interrupted before a mutant was booted; resume it with --resume {}", folder.display());
             return Ok(ExitCode::from(code));
         }
         // Open until the end, so that no other process boots its mutants at the same time.
@@ -248,7 +248,7 @@ impl MutationRun<'_> {
             // An image can turn out to be unavailable.
             let Some(record) = record.filter(|record| record.verdict != VerdictWord::Skip) else { continue };
             if let Some(why) = Original::why_no_mutants(record) {
-                eprintln!("skipped: {}: {why}", cell.name);
+                note!("skipped: {}: {why}", cell.name);
                 continue;
             }
             let original = Original::from(record);
@@ -262,7 +262,7 @@ impl MutationRun<'_> {
             Some(number) => sample(every, number, self.arguments.seed),
             None => every,
         };
-        eprintln!("booting {} of {count} mutants", chosen.len());
+        note!("booting {} of {count} mutants", chosen.len());
         let damaged: Vec<Cell> = chosen.into_iter().map(|mutant| mutant.cell).collect();
         let number = damaged.len();
         let damaged = match damaged.is_empty() {
@@ -290,7 +290,7 @@ impl MutationRun<'_> {
         }
         let tally = MutationTally::of(&judged);
         if let Some(code) = signals.exit_code() {
-            eprintln!("interrupted: {decided} of {number} mutants have a verdict; resume it with --resume");
+            note!("interrupted: {decided} of {number} mutants have a verdict; resume it with --resume");
             return Ok(ExitCode::from(code));
         }
         let interrupted = undamaged.run.interrupted || damaged.is_some_and(|outcome| outcome.run.interrupted);
@@ -365,7 +365,7 @@ impl MutationRun<'_> {
                 print(&format!("{}\n", json!({ "tally": MutationTally::of(judged) })));
             }
         }
-        eprintln!("records: {}", folder.display());
+        note!("records: {}", folder.display());
     }
 }
 

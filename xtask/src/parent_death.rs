@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
+use crate::terminal::note;
 use nestmatrix_vmm::qemu::ExecWrapper;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -42,7 +43,7 @@ impl ExecWithParentDeathSignal {
     /// Becomes the command; returns only if that fails.
     pub fn exec(self) -> ExitCode {
         if let Err(e) = set_pdeathsig(Some(Signal::SIGKILL)) {
-            eprintln!("failed to set the parent death signal: {e}");
+            note!("failed to set the parent death signal: {e}");
             return ExitCode::from(126);
         }
         // The parent may have ended before the signal was set.
@@ -50,7 +51,7 @@ impl ExecWithParentDeathSignal {
             return ExitCode::from(126);
         }
         let error = std::process::Command::new(&self.command[0]).args(&self.command[1..]).exec();
-        eprintln!("failed to start {}: {error}", self.command[0].to_string_lossy());
+        note!("failed to start {}: {error}", self.command[0].to_string_lossy());
         ExitCode::from(127)
     }
 }

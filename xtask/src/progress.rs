@@ -13,7 +13,7 @@ use nestmatrix::run::{RunEvent, RunListener};
 use nestmatrix::scenario::CellName;
 use nestmatrix_images::{Progress, ProgressEvent, Step};
 
-use crate::terminal::print;
+use crate::terminal::{note, print};
 
 /// How often a line is drawn.
 const TICK: Duration = Duration::from_millis(250);
@@ -119,7 +119,7 @@ pub fn print_above(bars: &MultiProgress, line: &str) {
         // Fails only if the terminal is gone.
         let _ = bars.println(line);
     } else {
-        eprintln!("{line}");
+        note!("{line}");
     }
 }
 

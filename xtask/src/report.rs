@@ -11,6 +11,7 @@ use nestmatrix::scenario::{CellName, Matrix};
 
 use crate::cli::{Results, ScenariosFolder};
 use crate::exit::Failure;
+use crate::terminal::note;
 use crate::{history, input, output};
 
 #[derive(Debug, Args)]
@@ -105,7 +106,7 @@ fn write(arguments: &Report, file: Option<PathBuf>, text: &str) -> Result<ExitCo
         Some(path) => {
             let write = if arguments.output.is_some() { output::write } else { output::replace };
             write(&path, text)?;
-            eprintln!("report: {}", path.display());
+            note!("report: {}", path.display());
         }
         None => output::write_stdout(text)?,
     }
@@ -120,7 +121,7 @@ fn tmt(arguments: &Report, overview: &Overview) -> Result<ExitCode, Failure> {
     let results = report::tmt(overview, base).map_err(Failure::error)?;
     if results.without_logs > 0 {
         let (without, base) = (results.without_logs, base.display());
-        eprintln!("cells whose logs are not below {base}, so that tmt can't have them: {without}");
+        note!("cells whose logs are not below {base}, so that tmt can't have them: {without}");
     }
     write(arguments, path, &results.text)
 }

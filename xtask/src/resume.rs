@@ -13,6 +13,7 @@ use crate::cli::{Cli, Command, Pace, RunMatrix};
 use crate::exit::Failure;
 use crate::input;
 use crate::run_matrix::start;
+use crate::terminal::note;
 
 /// Most cells that are listed by name; the others are counted.
 const LISTED: usize = 5;
@@ -23,7 +24,7 @@ pub fn run(arguments: &RunMatrix, run: &Path) -> Result<ExitCode, Failure> {
         input::run(run, &in_results).map_err(|why| Failure::bad_input(miette::miette!("--resume: {why}")))?;
     let interrupted = open(&folder)?;
     if interrupted.is_through() {
-        eprintln!("{} is complete; there is nothing to resume", folder.display());
+        note!("{} is complete; there is nothing to resume", folder.display());
         return Ok(ExitCode::from(interrupted.record().exit_code()));
     }
     let mut original = recorded_with_baseline(interrupted.record())?;
@@ -43,10 +44,10 @@ pub fn open(folder: &Path) -> Result<CutOff, Failure> {
 
 /// Prints how many cells are left, and how the matrix changed since the run began.
 pub fn print_resumed(resumed: &Resumed) {
-    eprintln!("resuming: {} of {} cells have a verdict", resumed.verdicts(), resumed.cells());
+    note!("resuming: {} of {} cells have a verdict", resumed.verdicts(), resumed.cells());
     for (cells, what) in [(&resumed.new, "new in the matrix"), (&resumed.gone, "gone from the matrix")] {
         if !cells.is_empty() {
-            eprintln!("{what} since the run began: {}", names(cells));
+            note!("{what} since the run began: {}", names(cells));
         }
     }
 }

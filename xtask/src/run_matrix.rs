@@ -22,7 +22,7 @@ use crate::output::write_junit;
 use crate::progress::{BuildProgress, CellProgress};
 use crate::settings::metal;
 use crate::signals::Signals;
-use crate::terminal::{print, style_of};
+use crate::terminal::{note, print, style_of};
 use crate::{baseline, history, kernels, parent_death, repro, resume, runtime, snapshots};
 
 /// Memory of one cell in MiB, with all its levels and QEMU's own, for the estimate before a run.
@@ -85,7 +85,7 @@ pub fn start(
         let (natives, native_qemu) = trial.run(architectures).await?;
         if let Some(code) = signals.exit_code() {
             // An unfinished trial of the machine says nothing about any cell.
-            eprintln!("interrupted before a cell was planned; nothing is recorded");
+            note!("interrupted before a cell was planned; nothing is recorded");
             return Ok(ExitCode::from(code));
         }
         let options = PlanOptions {
@@ -105,7 +105,7 @@ pub fn start(
             (plan, catalog) = tokio::select! {
                 done = substituted => done?,
                 () = async { signals.cancellation.clone().requested().await } => {
-                    eprintln!("interrupted before a cell was booted; nothing is recorded");
+                    note!("interrupted before a cell was booted; nothing is recorded");
                     return Ok(ExitCode::from(signals.exit_code().unwrap_or(ERROR)));
                 }
             };
@@ -152,7 +152,7 @@ fn in_shard(
         }
     };
     cells.retain(|cell| chosen.contains(&cell.name));
-    eprintln!("shard {shard}: {} of {all} cells", cells.len());
+    note!("shard {shard}: {} of {all} cells", cells.len());
     Ok((cells, part))
 }
 
@@ -177,7 +177,7 @@ async fn boot_cells(
     } else if !json {
         print(&format!("{}\n", report::plan(plan, jobs, snapshots.is_some(), &style)));
     } else if let Some(profile) = report::profile(plan) {
-        eprintln!("profile {profile}");
+        note!("profile {profile}");
     }
     let bars = builds.bars().clone();
     let debug_server = pause_at
@@ -217,14 +217,14 @@ async fn boot_cells(
     // Fails only if the terminal is gone.
     let _ = bars.clear();
     if json {
-        eprintln!("records: {}", outcome.folder.display());
+        note!("records: {}", outcome.folder.display());
     } else {
         print(&format!("\n{}records: {}\n", report::matrix(&outcome, &style), outcome.folder.display()));
     }
     history::feed(&results);
     let was_paused = debug_server.is_some_and(|server| server.was_paused());
     if outcome.run.interrupted && !was_paused {
-        eprintln!("interrupted: {} of {} cells have a verdict", outcome.records.len(), outcome.run.cells);
+        note!("interrupted: {} of {} cells have a verdict", outcome.records.len(), outcome.run.cells);
     }
     let of_run = match baseline.and_then(|baseline| baseline::of_same_cells(baseline, &outcome.folder)) {
         Some(baseline) => {

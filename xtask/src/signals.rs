@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::process;
 use std::rc::Rc;
 
+use crate::terminal::note;
 use nestmatrix_stack::Cancellation;
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,8 +41,8 @@ impl Signals {
                     // All children end with this process.
                     process::exit(code.into());
                 }
-                eprintln!("shutting down; press Ctrl-C again to exit immediately");
                 let _ = request.send(true);
+                note!("shutting down; press Ctrl-C again to exit immediately");
             }
         });
         Ok(Self { cancellation, received })

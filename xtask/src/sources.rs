@@ -16,7 +16,7 @@ use crate::input;
 use crate::kernels::escaped;
 use crate::parent_death;
 use crate::progress::BuildProgress;
-use crate::terminal::{print, style_of};
+use crate::terminal::{note, print, style_of};
 
 /// Folder of a machine's own repositories.
 const HOST_REPOSITORIES: &str = "/etc/yum.repos.d";
@@ -126,7 +126,7 @@ fn add(arguments: &Add) -> Result<ExitCode, Failure> {
     print(&format!("packages are verified with {of_whom}:\n"));
     match source.fingerprints(wrapper.words()) {
         Ok(fingerprints) => fingerprints.iter().for_each(|one| print(&format!("  {one}\n"))),
-        Err(error) => eprintln!("their fingerprints cannot be shown: {error}"),
+        Err(error) => note!("their fingerprints cannot be shown: {error}"),
     }
     let catalog = input::recipes_with(&arguments.recipes, &sources)?;
     match catalog.of_source(&source) {
@@ -135,7 +135,7 @@ fn add(arguments: &Add) -> Result<ExitCode, Failure> {
             recipe.name(),
             source.name()
         )),
-        None => eprintln!("no recipe makes images of {} for {}", source.name(), source.isa()),
+        None => note!("no recipe makes images of {} for {}", source.name(), source.isa()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -213,9 +213,9 @@ pub fn checked(failures: Vec<(String, Error)>) -> Result<ExitCode, Failure> {
     let mut failures = failures.into_iter();
     let Some((first, error)) = failures.next() else { return Ok(ExitCode::SUCCESS) };
     for (name, error) in failures {
-        eprintln!("{name}: {}", escaped(&error.to_string()));
+        note!("{name}: {}", escaped(&error.to_string()));
     }
-    eprintln!("{first} cannot be used");
+    note!("{first} cannot be used");
     Err(Failure::error(escaped(&error.to_string())))
 }
 

@@ -16,6 +16,8 @@ pub fn start_log() {
         .with_env_filter(log)
         .with_writer(std::io::stderr)
         .with_ansi(colours)
+        // By default, a message that can't be written ends the program with a panic.
+        .log_internal_errors(false)
         .without_time()
         .init();
 }
@@ -24,6 +26,20 @@ pub fn start_log() {
 pub fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
+
+/// Prints text to standard error. Errors are ignored: `eprint!` would panic, for example if the program that reads it has ended.
+pub fn print_to_stderr(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Prints a line to standard error, as `eprintln!` does, but never panics.
+#[macro_export]
+macro_rules! note {
+    ($($arguments:tt)*) => {
+        $crate::terminal::print_to_stderr(&(format!($($arguments)*) + "\n"))
+    };
+}
+pub use note;
 
 /// Width and colours of a stream.
 pub fn style_of<T: AsFd + IsTerminal>(stream: &T) -> Style {

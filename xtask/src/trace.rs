@@ -8,6 +8,7 @@ use nestmatrix::trace::Trace;
 
 use crate::cli::Results;
 use crate::exit::Failure;
+use crate::terminal::note;
 use crate::{input, output};
 
 #[derive(Debug, Args)]
@@ -32,7 +33,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     } else {
         let write = if arguments.output.is_some() { output::write } else { output::replace };
         write(&file, &text)?;
-        eprintln!("trace: {}; open it in Perfetto's viewer or in chrome://tracing", file.display());
+        note!("trace: {}; open it in Perfetto's viewer or in chrome://tracing", file.display());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -50,6 +50,19 @@ fn a_signal_during_a_boot_ends_the_run_in_order(signal: Signal, code: i32) {
     place.assert_nothing_left();
 }
 
+fn a_harness_whose_output_nothing_reads_is_ended_by_a_signal_too() {
+    let _guard = boots(&its_images());
+    let place = Place::new();
+    let mut harness = Running::start(&place, boot_a_stack(&place));
+    harness.wait_for_a_boot();
+    harness.stop_reading();
+    harness.send(Signal::SIGTERM);
+    let run = Run::new(harness.end(), &place.results());
+    assert_eq!(run.code, Some(143), "{run:#?}");
+    assert_eq!(run.record()["interrupted"], true, "{run:#?}");
+    place.assert_nothing_left();
+}
+
 fn a_harness_that_is_killed_leaves_no_qemu_and_the_next_start_clears_up() {
     let _guard = boots(&its_images());
     let place = Place::new();
@@ -117,6 +130,7 @@ trials! {
         ctrl_c(Signal::SIGINT, 130),
         terminated(Signal::SIGTERM, 143),
     };
+    a_harness_whose_output_nothing_reads_is_ended_by_a_signal_too;
     a_harness_that_is_killed_leaves_no_qemu_and_the_next_start_clears_up;
     verdicts_that_cannot_be_written_end_a_run_that_boots_nothing;
     verdicts_that_cannot_be_written_end_a_run_that_boots;

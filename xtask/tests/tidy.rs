@@ -247,6 +247,23 @@ fn lines_of_code(text: &str) -> usize {
     text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count()
 }
 
+/// `print!` and `eprint!` panic if nothing reads the output any more. In a task, that ends only the task, such as the one that waits
+/// for signals.
+#[test]
+fn no_program_prints_with_a_macro_that_panics() {
+    let mut found = Vec::new();
+    for path in ["harness", "images/src", "xtask/src"].iter().flat_map(|folder| files(folder, "rs")) {
+        let is_test = path
+            .components()
+            .any(|part| ["tests", "benches", "fake-qemu"].iter().any(|folder| part.as_os_str() == *folder));
+        let text = read(&path);
+        let code = text.lines().take(if is_test { 0 } else { lines_of_code(&text) });
+        let prints = |line: &&str| line.contains("print!(") || line.contains("println!(");
+        found.extend(code.filter(prints).map(|line| format!("{}: {}", path.display(), line.trim())));
+    }
+    assert!(found.is_empty(), "use xtask's `note!` or `print`:\n{}", found.join("\n"));
+}
+
 #[test]
 fn a_long_file_has_a_reason() {
     let exceptions: BTreeMap<&str, &str> = LONGER.iter().copied().collect();

@@ -13,7 +13,7 @@ use super::search::{Search, Version};
 use crate::cli::Format;
 use crate::exit::ERROR;
 use crate::kernels;
-use crate::terminal::{print, style_of};
+use crate::terminal::{note, print, style_of};
 
 impl Search<'_> {
     pub(super) fn print_candidates(&self, candidates: &[Candidate]) {
@@ -45,7 +45,7 @@ impl Search<'_> {
                     "{} ({}): {verdict}{of_cell}{stage}, {:.1} s",
                     tried.version, tried.from, tried.seconds
                 );
-                eprintln!("{}", kernels::escaped(&line));
+                note!("{}", kernels::escaped(&line));
             }
             Format::Json => print(&format!("{}\n", json!({ "tried": tried }))),
         }
@@ -171,9 +171,9 @@ fn word(behaviour: Option<Behaviour>) -> Value {
 /// Prints the suites that were searched, and those that are not available.
 pub(super) fn print_offers(offers: &Offers) {
     if !offers.suites.is_empty() {
-        eprintln!("suites: {}", offers.suites.join(", "));
+        note!("suites: {}", offers.suites.join(", "));
     }
     for (suite, why) in &offers.unreachable {
-        eprintln!("suite {suite} is not available: {}", kernels::escaped(why));
+        note!("suite {suite} is not available: {}", kernels::escaped(why));
     }
 }

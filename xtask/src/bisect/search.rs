@@ -22,7 +22,7 @@ use crate::exit::{ERROR, Failure};
 use crate::output::write_junit;
 use crate::progress::{BuildProgress, CellProgress};
 use crate::signals::Signals;
-use crate::terminal::style_of;
+use crate::terminal::{note, style_of};
 use crate::{kernels, parent_death, settings, snapshots};
 
 /// Everything that a search needs.
@@ -79,7 +79,7 @@ impl Search<'_> {
             }
             [first, .., last] => self.search(&candidates, first, last).await,
             [] | [_] => {
-                eprintln!("versions to choose from: {}; a search needs two", candidates.len());
+                note!("versions to choose from: {}; a search needs two", candidates.len());
                 Ok(ExitCode::from(4))
             }
         }
@@ -106,7 +106,7 @@ impl Search<'_> {
             "{count} versions from {} to {}; testing about {trials} with {}{about}",
             first.name, last.name, self.cell.name
         );
-        eprintln!("{}", kernels::escaped(&line));
+        note!("{}", kernels::escaped(&line));
         loop {
             let in_order = || match self.arguments.all {
                 true => versions.iter().position(|(_, tried)| tried.is_none()),
@@ -129,7 +129,7 @@ impl Search<'_> {
             (&finding, self.arguments.all || self.arguments.once)
         {
             let line = format!("repeating {} and {} to confirm", versions[*before].0, versions[*first].0);
-            eprintln!("{}", kernels::escaped(&line));
+            note!("{}", kernels::escaped(&line));
             for at in [*before, *first] {
                 let Some(again) = self.trial(at, &candidates[at]).await? else {
                     self.print_table(&versions);
@@ -305,7 +305,7 @@ impl Search<'_> {
     }
 
     fn interrupted(&self) -> ExitCode {
-        eprintln!("interrupted: no result");
+        note!("interrupted: no result");
         ExitCode::from(self.signals.exit_code().unwrap_or(ERROR))
     }
 }

@@ -21,7 +21,7 @@ use crate::exit::Failure;
 use crate::progress::{BuildProgress, CellProgress, print_above};
 use crate::repro::SessionListener;
 use crate::signals::Signals;
-use crate::terminal::style_of;
+use crate::terminal::{note, style_of};
 use crate::{input, parent_death, runtime, settings, snapshots};
 
 /// How long the work may go on once the stack has ended.
@@ -141,7 +141,7 @@ async fn do_work(
         Work::OnThisMachine(command) => command.run(&server.socket(), signals.cancellation.clone()).await,
         Work::Keep => {
             let advice = format!("{PROGRAM} exec --level {level} --cell '{cell}' -- COMMAND");
-            eprintln!("{level} of {cell} is up until Ctrl-C; in another terminal:\n  {advice}");
+            note!("{level} of {cell} is up until Ctrl-C; in another terminal:\n  {advice}");
             signals.cancellation.clone().requested().await;
             Ok(ExitCode::SUCCESS)
         }

@@ -9,6 +9,7 @@ use nestmatrix::scenario::Matrix;
 
 use super::Mutate;
 use crate::exit::Failure;
+use crate::terminal::note;
 use crate::{input, output};
 
 /// Records the findings of finished runs.
@@ -36,7 +37,7 @@ pub(super) fn record(arguments: &Mutate, folders: &[PathBuf]) -> Result<(), Fail
     let mut cells = 0;
     for (began, ShownByRun { shown, not_shown, refuted }) in runs {
         for (cell, why) in not_shown {
-            eprintln!("not recorded: {cell}: {why}");
+            note!("not recorded: {cell}: {why}");
         }
         for cell in refuted {
             ledger.forget(&cell, began.split('T').next().unwrap_or_default());
@@ -46,7 +47,7 @@ pub(super) fn record(arguments: &Mutate, folders: &[PathBuf]) -> Result<(), Fail
     }
     output::write(&file, &ledger.to_toml())?;
     let plural = if cells == 1 { "" } else { "s" };
-    eprintln!("recorded: {cells} cell{plural} in {}", input::short(&file).display());
+    note!("recorded: {cells} cell{plural} in {}", input::short(&file).display());
     Ok(())
 }
 

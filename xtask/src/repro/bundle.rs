@@ -13,7 +13,7 @@ use nestmatrix_vmm::guest::printable;
 use super::Repro;
 use crate::exit::Failure;
 use crate::input;
-use crate::terminal::print;
+use crate::terminal::{note, print};
 
 /// The system whose packages anyone may pass on.
 const DEBIAN: &str = "debian";
@@ -67,7 +67,7 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
         }
         if let Some(os) = found.os().filter(|os| os.id != DEBIAN) {
             let of = format!("{} {}", os.id, os.version);
-            eprintln!(
+            note!(
                 "the image {} has packages of {}; check whether you may pass them on",
                 name.folder(),
                 printable(&of)
@@ -95,11 +95,11 @@ pub fn write(arguments: &Repro, past: &PastRun, record: &CellRecord) -> Result<E
     for LevelRecord { level, disk, image, .. } in &disks {
         let image = image.as_ref().map_or_else(String::new, |image| ImageName::from(image).folder());
         let medium = disk.as_ref().map_or_else(String::new, |disk| format!(" ({})", disk.in_full()));
-        eprintln!("left out: the disk of {level}, {}{}", printable(&image), printable(&medium));
+        note!("left out: the disk of {level}, {}{}", printable(&image), printable(&medium));
     }
     for (path, what) in &written.left_out {
         let name = path.display().to_string();
-        eprintln!("left out: {} ({what})", printable(&name));
+        note!("left out: {} ({what})", printable(&name));
     }
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let to = to.display();

@@ -70,6 +70,12 @@ impl<'p> Running<'p> {
         }
     }
 
+    /// Closes the pipes that it writes to, as if the program that reads them had ended.
+    pub fn stop_reading(&mut self) {
+        let child = self.child();
+        drop((child.stdout.take(), child.stderr.take()));
+    }
+
     pub fn send(&mut self, signal: Signal) {
         let id = i32::try_from(self.child().id()).unwrap();
         kill(Pid::from_raw(id), signal).unwrap();
