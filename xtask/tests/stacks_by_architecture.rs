@@ -32,7 +32,7 @@ fn run_of(name: &str, scenarios: &Path, cells: &[&str]) -> Run {
     let _guard = boots_what_is_delivered(&of_cells(scenarios, cells));
     let place = Place::new();
     let mut command = place.run_matrix();
-    command.args(["--metal", "emulated", "--cold", "--jobs", "1"]).args(cells);
+    command.args(["--metal", "emulated", "--cold"]).args(cells);
     command.arg("--scenarios").arg(scenarios);
     place.finish(command, ALL).keep(name)
 }
