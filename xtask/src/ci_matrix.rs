@@ -33,6 +33,15 @@ const CONTAINER: &str = "rust:1.95-trixie";
 
 pub fn run(arguments: &CiMatrix) -> Result<ExitCode, Failure> {
     let (matrix, filter) = input::selection(&arguments.selection, arguments.profile.as_deref())?;
+    for id in arguments.runner.iter().filter_map(RunnerKind::guest_of) {
+        let mut around = matrix.systems().iter().filter(|system| !system.guest_shows.is_empty());
+        if !around.clone().any(|system| system.id == id) {
+            let known: Vec<String> =
+                around.by_ref().map(|system| format!("`guest-of-{}`", system.id)).collect();
+            let why = format!("no system of `guest-of-{id}`; the labels are {}", known.join(", "));
+            return Err(Failure::bad_input(miette::miette!("{why}")));
+        }
+    }
     let catalog = input::recipes(&arguments.folder)?;
     let cells: Vec<Cell> = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect();
     if cells.is_empty() {

@@ -199,8 +199,8 @@ const RUNNER_HELP: &str = "Add a runner type by its labels, such as `emulated` o
 /// The same with the labels explained.
 fn runner_long_help() -> String {
     format!(
-        "{RUNNER_HELP}\n\nA bare machine whose KVM is used has the labels `bare-metal`, one of {}, and its system. Other labels are \
-         passed on.",
+        "{RUNNER_HELP}\n\nA bare machine whose KVM is used has the labels `bare-metal`, one of {}, and its system. A virtual machine \
+         of a cell's L0 has `guest-of-aws` or the like instead of `bare-metal`. Other labels are passed on.",
         architecture_labels()
     )
 }

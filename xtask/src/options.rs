@@ -125,7 +125,7 @@ pub enum Format {
 pub enum MetalArgument {
     /// Use native metal if this machine's KVM boots a guest, otherwise emulated metal
     Auto,
-    /// Use this machine as L0; skip cells that it cannot run and say why
+    /// Use this machine as L0, or as L1 if it is a guest of the cell's L0; skip cells that it cannot run and say why
     Native,
     /// Boot a real L0 kernel with KVM on an emulator that plays the bare machine
     Emulated,

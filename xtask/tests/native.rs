@@ -78,6 +78,8 @@ impl Machine {
         command.arg("-cpu").arg(format!("{emulated_cpu},svm=on{without}"));
         command.args("-machine q35,accel=tcg -smp 1 -m 4096M".split(' '));
         command.args("-display none -nodefaults -no-user-config -no-reboot -serial stdio".split(' '));
+        // As a virtual machine of AWS shows itself, except for the hypervisor's signature, which is the emulator's.
+        command.args(["-smbios", "type=1,manufacturer=Amazon EC2,product=m8i.large"]);
         command.arg("-kernel").arg(userspace.kernel().unwrap()).arg("-initrd").arg(initramfs);
         command
             .arg("-append")
@@ -176,7 +178,7 @@ fn given(cache: &Path, recipe: &Recipe, images: &[Image]) -> Vec<Given> {
         one(&format!("nest/recipes/{}.toml", recipe.name()), recipe.path().to_owned()),
     ];
     given.extend(all_of(&recipe.path().with_file_name("init"), "nest/recipes/init"));
-    for file in ["systems.toml", "documents/nestmatrix.toml", "native/stack.toml"] {
+    for file in ["systems.toml", "documents/nestmatrix.toml", "native/stack.toml", "native/guest.toml"] {
         given.push(one(&format!("nest/scenarios/{file}"), folder().join("scenarios").join(file)));
     }
     let refs = all_of(&cache.join("refs"), "nest/cache/refs").into_iter();
@@ -233,6 +235,41 @@ fn an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence() {
     assert_eq!(works.left, Vec::<String>::new());
 }
 
+fn a_machine_below_which_a_hypervisor_shows_itself_is_l0_and_its_record_says_that() {
+    let [cell] = Machine::get().tried("works").verdicts.as_slice() else { panic!("one cell") };
+    let guest_of = &cell["guest_of"];
+    assert_eq!((&guest_of["level"], &guest_of["system"]), (&"l0".into(), &"aws".into()), "{cell:#}");
+    assert!(cell["evidence"]["this_machine"].is_null(), "{cell:#}");
+}
+
+fn a_machine_that_shows_a_cells_l0_around_itself_is_l1() {
+    let guest = Machine::get().tried("guest");
+    assert_eq!(guest.run_code, 0, "{guest:#?}");
+    let [aws, gcp] = guest.verdicts.as_slice() else { panic!("{guest:#?}") };
+    assert_eq!((&aws["verdict"], &aws["metal"]), (&"pass".into(), &"native".into()), "{aws:#}");
+    let guest_of = &aws["guest_of"];
+    assert_eq!((&guest_of["level"], &guest_of["system"]), (&"l1".into(), &"aws".into()), "{aws:#}");
+    let shows = &guest_of["shows"];
+    assert_eq!(shows["/sys/class/dmi/id/sys_vendor"], "Amazon EC2", "{aws:#}");
+    assert_eq!(shows["/proc/cpuinfo"], "hypervisor", "{aws:#}");
+    let levels = [0, 1, 2].map(|level| &aws["levels"][level]["os"]);
+    assert_eq!(levels, ["aws", "debian-13", "debian-13"], "{aws:#}");
+    let images = [0, 1, 2].map(|level| aws["levels"][level]["image"].is_null());
+    assert_eq!(images, [true, true, false], "{aws:#}");
+    assert_eq!((&aws["steps"][0]["on"], &aws["steps"][0]["output"]), (&"l1".into(), &"1".into()), "{aws:#}");
+    let evidence = &aws["evidence"];
+    assert_eq!((&evidence["this_machine"], &evidence["report"]["hypervisor"]), (&"l1".into(), &"KVM".into()));
+    // Of L0, nothing was measured.
+    let kvm: Vec<&String> = evidence["kvm"].as_object().unwrap().keys().collect();
+    assert_eq!(kvm, ["l2"], "{aws:#}");
+    let why =
+        "needs a virtual machine of Google Cloud with nested virtualization: this machine is a guest of AWS";
+    assert_eq!((&gcp["verdict"], &gcp["symptom"]), (&"skip".into(), &why.into()), "{gcp:#}");
+    let host = &guest.doctor.as_ref().unwrap()["host"];
+    assert_eq!((&host["guest-of"]["name"], &host["l0-of-cells"]), (&"AWS".into(), &1.into()), "{host:#}");
+    assert_eq!(guest.left, Vec::<String>::new());
+}
+
 fn what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip(name: &str, why: &str) {
     let tried = Machine::get().tried(name);
     assert_eq!(tried.run_code, 4, "{tried:#?}");
@@ -266,6 +303,8 @@ fn the_doctor_names_what_the_machine_lacks(name: &str, lacking: &[&str], mend: &
 
 trials! {
     an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence;
+    a_machine_below_which_a_hypervisor_shows_itself_is_l0_and_its_record_says_that;
+    a_machine_that_shows_a_cells_l0_around_itself_is_l1;
     what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip {
         nesting_off(
             "nesting-off",

@@ -25,6 +25,7 @@ pub mod report;
 pub mod reproduce;
 pub mod run;
 pub mod scenario;
+pub mod surroundings;
 pub mod trace;
 pub mod trials;
 

@@ -6,6 +6,7 @@ use nestmatrix::doctor::{
 };
 use nestmatrix::report::{Style, checkup};
 use nestmatrix::run::MetalChoice;
+use nestmatrix::surroundings::GuestOf;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, LevelNumber};
 use nestmatrix_stack::Metal;
@@ -55,6 +56,8 @@ fn host(probe: &Probe) -> HostSummary {
         available_memory_mib: probe.available_memory_mib,
         system: format!("{} {}", probe.facts.os, probe.facts.os_version),
         kernel: probe.facts.kernel.clone(),
+        guest_of: None,
+        l0_of_cells: 0,
     }
 }
 
@@ -162,4 +165,36 @@ fn a_level_without_the_processors_extension() {
         why,
     };
     insta::assert_snapshot!(checkup(&level, &STYLE));
+}
+
+#[test]
+fn the_first_lines_say_what_runs_the_machine() {
+    let shows = [("/proc/cpuinfo", "hypervisor"), ("/sys/class/dmi/id/sys_vendor", "VMware, Inc.")];
+    let guest_of = GuestOf {
+        level: LevelNumber::ALL[1],
+        system: Some("vmware-esxi".into()),
+        name: "VMware ESXi".into(),
+        shown_also_by: Some("VMware Workstation shows the same".into()),
+        shows: shows.map(|(source, said)| (source.to_owned(), said.to_owned())).into(),
+    };
+    let probe = Probe::parse(AMD);
+    let host = HostSummary { guest_of: Some(guest_of), l0_of_cells: 6, ..host(&probe) };
+    insta::assert_snapshot!(checkup(&Checkup { host, ..empty() }, &STYLE));
+}
+
+/// A checkup without anything to report.
+fn empty() -> Checkup {
+    Checkup {
+        format: FORMAT,
+        host: HostSummary::default(),
+        metal: MetalChoice::Auto,
+        architectures: Vec::new(),
+        documents: Vec::new(),
+        media: Vec::new(),
+        documented: None,
+        not_yet_run: None,
+        selected: None,
+        usable: true,
+        why: Vec::new(),
+    }
 }

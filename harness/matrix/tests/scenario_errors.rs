@@ -1279,3 +1279,69 @@ fn a_guest_that_is_waited_for_has_a_stage_of_its_own() {
     assert_eq!(cell.stages().last().map(ToString::to_string).as_deref(), Some("l2-ready"));
     assert_eq!(cell.guest().map(|guest| guest.payload.as_str()), Some("my-guest"));
 }
+
+/// The report on a scenario whose L0 is a system that can only be around this machine, with this added to system and scenario.
+fn around(system: &str, l1: &str, more: &str) -> String {
+    report(|root| {
+        let systems = fs::read_to_string(root.join("systems.toml")).unwrap();
+        let cloud = "[[system]]\nid = \"cloud\"\nname = \"A Cloud\"\nversions = \"none\"\n";
+        write(root, "systems.toml", format!("{systems}\n{cloud}{system}\n"));
+        let replaced = |text: &str, axis: &str, with: &str| {
+            let line = text.lines().find(|line| line.starts_with(axis)).unwrap().to_owned();
+            text.replace(&line, &format!("{axis}[\"{with}\"]"))
+        };
+        let scenario = replaced(&replaced(SCENARIO, "l0 = ", "cloud"), "l1 = ", l1);
+        write(root, "product/preview.toml", format!("{scenario}\n{more}"));
+    })
+}
+
+const SHOWS: &str = "guest-shows = { sys_vendor = \"Cloud\" }";
+
+#[rstest]
+#[case::on_another_level(SHOWS, "cloud", "", "`cloud` can only be L0, and cannot be L1")]
+#[case::role(SHOWS, "cloud with hyper-v", "", "`cloud` has no roles")]
+#[case::emulator(
+    "guest-shows = { sys_vendor = \"Cloud\" }\nhypervisor = \"tcg\"",
+    "rhel 9.2",
+    "",
+    "a system with `guest-shows` has no `hypervisor`"
+)]
+#[case::file(
+    "guest-shows = { vendor = \"Cloud\" }",
+    "rhel 9.2",
+    "",
+    "unknown file of /sys/class/dmi/id `vendor`"
+)]
+#[case::step(
+    SHOWS,
+    "rhel 9.2",
+    "[[step]]\nname = \"look\"\nafter = \"l1-kvm\"\non = \"l0\"\nrun = \"true\"\n",
+    "the step `look` can't be in L0, because nestmatrix runs nothing in `cloud`"
+)]
+#[case::fault(
+    SHOWS,
+    "rhel 9.2",
+    "[[fault]]\nat = \"l2-launch\"\ndo = \"start-on-l0\"\nlevel = \"l2\"\n",
+    "the start of L2 can't be in L0, because nestmatrix runs nothing in `cloud`"
+)]
+#[case::libvirt(
+    SHOWS,
+    "rhel 9.2",
+    "[levels.l1]\nlaunch = \"libvirt\"\n",
+    "libvirt, which is to launch L1, can't be in L0, because nestmatrix runs nothing in `cloud`"
+)]
+#[case::also_without(
+    "shown-also-by = \"something\"",
+    "rhel 9.2",
+    "",
+    "`shown-also-by` is not used without `guest-shows`"
+)]
+fn nothing_is_asked_of_a_system_around_this_machine(
+    #[case] system: &str,
+    #[case] l1: &str,
+    #[case] more: &str,
+    #[case] expected: &str,
+) {
+    let report = around(system, l1, more);
+    assert!(report.contains(expected), "{report}");
+}

@@ -12,7 +12,7 @@ use super::level::{Hosting, Level, Up};
 use super::machines::MachineId;
 use super::stack::Stack;
 use super::symptom::NestedSetting;
-use super::{LevelPlan, Metal, Stop, Symptom};
+use super::{LevelPlan, Stop, Symptom};
 use crate::host::{Facts, Host, count_nested_script};
 
 impl Stack<'_> {
@@ -77,7 +77,7 @@ impl Stack<'_> {
             let stop = Stop::stack(self.stage, symptom);
             // If L0's bare machine is not as required, that says nothing about the stack, and neither does an enlightenment that only
             // a recipe asks for.
-            if level.below().is_none() || self.is_enlightenment_of_recipe(level, &feature) {
+            if plan.is_bare_machine(level) || self.is_enlightenment_of_recipe(level, &feature) {
                 stop.not_its_fault()
             } else {
                 stop
@@ -95,7 +95,7 @@ impl Stack<'_> {
     pub(super) fn wrong_hardware(&self, level: LevelNumber, difference: HardwareDifference) -> Stop {
         let stop = Stop::stack(self.stage, Symptom::WrongHardware { level, difference });
         // If L0's bare machine is not as required, that says nothing about the stack.
-        if level.below().is_none() { stop.not_its_fault() } else { stop }
+        if self.request.plan.is_bare_machine(level) { stop.not_its_fault() } else { stop }
     }
 
     /// Notes how many CPUs the kernel of a level says that it uses, and stops the stack if its machine has another number. A
@@ -147,8 +147,8 @@ impl Stack<'_> {
             let noted = self.ledger.level(level);
             noted.nested.clone_from(&facts.nested);
             noted.missing_features = missing;
-            let native_l0 = level.below().is_none() && plan.metal == Metal::Native;
-            self.ledger.measurements.l0_counters_unreadable |= native_l0 && facts.counters.is_empty();
+            self.ledger.measurements.machine_counters_unreadable |=
+                plan.is_this_machine(level) && facts.counters.is_empty();
         }
         if !(facts.kvm_device && facts.kvm_module) {
             let (module, loaded) = (plan.profile.kvm_module.to_owned(), facts.kvm_module);
@@ -171,7 +171,7 @@ impl Stack<'_> {
         before: String,
     ) -> Result<Facts, Stop> {
         let (id, plan) = (id.into(), self.request.plan);
-        let ours = id.level.below().is_some() || plan.metal == Metal::Emulated;
+        let ours = !plan.is_this_machine(id.level);
         let mut script = before + &self.errata().parameters_script(plan.profile.kvm_module);
         if ours && nests(id.level, plan.innermost()) {
             script.push_str(&count_nested_script(plan.profile));

@@ -7,7 +7,6 @@ use nestmatrix_model::LevelNumber;
 
 use crate::host::ClosingReport;
 
-use super::Metal;
 use super::check_windows::PATIENCE;
 use super::stack::Stack;
 
@@ -51,9 +50,9 @@ impl Stack<'_> {
             };
             let mut counters = counters;
             counters.extend(of_guest.unwrap_or_default());
-            let native_l0 = level.below().is_none() && self.request.plan.metal == Metal::Native;
+            let is_this_machine = self.request.plan.is_this_machine(level);
             let measured = &mut self.ledger.measurements;
-            measured.l0_counters_unreadable |= native_l0 && counters.is_empty();
+            measured.machine_counters_unreadable |= is_this_machine && counters.is_empty();
             let before = measured.counters_before.get(&level);
             let both = serde_json::json!({"before": before, "after": &counters});
             let label = level.to_string();

@@ -23,7 +23,7 @@ use super::emulator_errata::{Errata, charge};
 use super::machines::{MachineId, Machines};
 use super::tpm::Look;
 use super::watch::{Abort, Watch};
-use super::{Blame, Evidence, Hypervisor, LevelPlan, Limits, Measurements, Metal, Stop, Symptom};
+use super::{Blame, Evidence, Hypervisor, LevelPlan, Limits, Measurements, Stop, Symptom};
 use crate::host::{Diagnostics, HostError, QemuEnd, last_lines_of};
 
 /// What QEMU prints before the names of unavailable features, if it refuses to start without them.
@@ -67,7 +67,7 @@ impl Explainer<'_> {
         };
         // If an emulator does not boot L0, that says nothing about the matrix.
         let booting = self.stage < Stage::Level(level, StageKind::Kvm);
-        let metal_fails = level.below().is_none() && booting;
+        let metal_fails = self.request.plan.is_bare_machine(level) && booting;
         let blame = if metal_fails { Blame::Harness } else { blame };
         Stop { stage: self.stage, symptom, blame }
     }
@@ -82,7 +82,7 @@ impl Explainer<'_> {
             let why = format!("{SWTPM}, which plays the TPM of {level}, failed: QEMU {}", end.describe());
             return Stop::harness(self.stage, why).about(level);
         }
-        if level.below().is_none() {
+        if self.request.plan.is_bare_machine(level) {
             let erratum = self.errata.cause_of_end(&end.output);
             let symptom = Symptom::QemuEnded { level, ended: end.ended, said: end.output };
             let symptom = match erratum {
@@ -208,7 +208,7 @@ impl Explainer<'_> {
                 let said = self.run_state(level).await;
                 // The disks of all levels, and the memory of L0, belong to the harness.
                 let is_disk_error = said == "io-error";
-                let of_this_machine = level.below().is_none() || is_disk_error;
+                let of_this_machine = self.request.plan.is_bare_machine(level) || is_disk_error;
                 let diagnostics = self.diagnostics(level, Some(&said)).await;
                 let said = match self.watch.disk_error(level).filter(|_| is_disk_error) {
                     Some(why) => format!("{said}: {why}"),
@@ -331,7 +331,7 @@ impl Explainer<'_> {
         let plan = self.request.plan;
         let Some(running) = self.machines.get(self.machine(level)) else { return Diagnostics::default() };
         // What this machine's kernel logs about an emulator is not about KVM.
-        let with_kernel = level.below().is_some() && plan.hypervisor_of(level).logs_to_kernel();
+        let with_kernel = !plan.is_bare_machine(level) && plan.hypervisor_of(level).logs_to_kernel();
         let mut cancellation = self.watch.cancellation();
         let asked = running.qemu.diagnostics(with_kernel);
         let asked = tokio::select! {
@@ -339,10 +339,8 @@ impl Explainer<'_> {
             () = cancellation.requested() => return Diagnostics::default(),
         };
         let Ok(Ok(diagnostics)) = asked else { return Diagnostics::default() };
-        // An L0 that is this machine runs the QEMUs of other cells, too.
-        let l0_is_shared = plan.metal == Metal::Native;
-        let around = plan.around(level);
-        let kernel_is_shared = l0_is_shared && around.is_some_and(|around| around.below().is_none());
+        // This machine runs the QEMUs of other cells, too.
+        let kernel_is_shared = plan.around(level).is_some_and(|around| plan.is_this_machine(around));
         let diagnostics = Diagnostics { kernel_is_shared, ..diagnostics };
         if !diagnostics.is_empty() {
             let text = stopped_log(level, run_state, &diagnostics);

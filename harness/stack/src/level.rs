@@ -72,9 +72,9 @@ impl<S> Level<S> {
 }
 
 impl Level<Up> {
-    /// This machine, which is L0.
-    pub(super) fn this_machine(host: Rc<dyn Host>) -> Self {
-        Self { id: LevelNumber::ALL[0].into(), monitor: None, state: Up { host } }
+    /// This machine, which is this level.
+    pub(super) fn this_machine(level: LevelNumber, host: Rc<dyn Host>) -> Self {
+        Self { id: level.into(), monitor: None, state: Up { host } }
     }
 
     /// The level as the host of another level in the same snapshot.
@@ -90,7 +90,7 @@ impl Level<Hosting> {
     }
 }
 
-/// The levels of a stack that take commands, without those of second machines. This machine is one of them if it is L0.
+/// The levels of a stack that take commands, without those of second machines. On native metal, this machine is one of them.
 #[derive(Default)]
 pub(super) struct Levels {
     /// In the order in which they came up.

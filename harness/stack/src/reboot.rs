@@ -101,6 +101,7 @@ impl Stack<'_> {
 
 /// The same stop, with the emulator at fault if it is about L0.
 fn blame_emulator_for_l0(stop: Stop) -> Stop {
+    // Only an L0 that QEMU plays is rebooted.
     if stop.symptom.level().is_some_and(|level| level.below().is_none()) {
         stop.not_its_fault()
     } else {

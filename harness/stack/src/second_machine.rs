@@ -34,8 +34,9 @@ impl Stack<'_> {
         let measurements = &self.ledger.measurements;
         self.ledger.measurements.second_machine = Some(Box::new(Measurements {
             nonce: self.fresh_nonce()?,
-            l0_counters_unreadable: measurements.l0_counters_unreadable,
+            machine_counters_unreadable: measurements.machine_counters_unreadable,
             emulator_is_l0: measurements.emulator_is_l0,
+            this_machine: measurements.this_machine,
             ..Measurements::default()
         }));
         let launched = self.start_level(index, Role::Second, &on).await?;

@@ -21,7 +21,7 @@ use super::machines::{MachineId, Machines};
 use super::program::Archive;
 use super::second_machine::SecondMachine;
 use super::watch::{Abort, Watch};
-use super::{Hypervisor, InnermostReport, Limit, Measurements, Metal, Stop};
+use super::{Hypervisor, InnermostReport, Limit, Measurements, Stop};
 use crate::host::{Host, HostError};
 
 /// A stack that boots.
@@ -54,6 +54,7 @@ impl<'a> Stack<'a> {
         let measurements = Measurements {
             nonce: plan.nonce.clone(),
             emulator_is_l0: plan.emulator_is_l0(),
+            this_machine: plan.this_machine().filter(|level| level.below().is_some()),
             innermost_in_hyper_v: plan.innermost_in_hyper_v(),
             ..Measurements::default()
         };
@@ -85,9 +86,9 @@ impl<'a> Stack<'a> {
             (first, on) = restored.map_err(Stop::not_its_fault)?;
         }
         let plan = self.request.plan;
-        if plan.metal == Metal::Native {
-            let l0 = Level::this_machine(Rc::clone(&on.host));
-            on = self.prove_hypervisor(l0, Role::First).await?.to_start_on();
+        if let Some(level) = plan.this_machine() {
+            let machine = Level::this_machine(level, Rc::clone(&on.host));
+            on = self.prove_hypervisor(machine, Role::First).await?.to_start_on();
         }
         for index in first..plan.levels.len() {
             let level = plan.levels[index].level;

@@ -90,7 +90,14 @@ fn plans(entries: &[Entry<'_>], program: &str) -> String {
             let _ = writeln!(out, "            cpu:\n                flag: [{flag}]");
         }
         if entry.kind.metal() == Metal::Native {
-            out.push_str("            virtualization:\n                is-virtualized: false\n");
+            out.push_str("            virtualization:\n");
+            match entry.kind.guest_of() {
+                None => out.push_str("                is-virtualized: false\n"),
+                // tmt has no word for a cloud: `provision` has to say where the machine is from.
+                Some(_) => {
+                    out.push_str("                is-virtualized: true\n                is-supported: true\n")
+                }
+            }
         }
         let _ = writeln!(out, "            memory: \">= {} GiB\"", entry.job.memory_mib.div_ceil(1024));
     }

@@ -12,14 +12,17 @@ use nestmatrix_stack::Metal;
 use crate::records::{in_one_line, no_machine};
 use crate::run::{
     Fate, Feature, MetalChoice, NativeMetal, PlanOptions, Planned, Requirement, RunPlan, Runner,
-    outermost_program, touches_l0, why_barred,
+    kind_of_guest, outermost_program, touches_this_machine, why_barred,
 };
 use crate::scenario::{Cell, Denied, Matrix};
+use crate::surroundings::Surroundings;
 
 use super::memory::memory_mib;
 
 /// The label of runners that are bare machines.
 const BARE_METAL: &str = "bare-metal";
+/// How the label of runners begins that are virtual machines of a system: `guest-of-aws`.
+const GUEST_OF: &str = "guest-of-";
 /// The label of runners on which emulators run.
 const EMULATED: &str = "emulated";
 
@@ -28,28 +31,30 @@ const EMULATED: &str = "emulated";
 pub struct RunnerKind {
     /// Its labels, as they were given.
     pub labels: Vec<String>,
-    bare: Option<Bare>,
+    native: Option<Native>,
 }
 
-/// A bare machine, whose KVM is used.
+/// A machine whose KVM is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Bare {
+struct Native {
     architecture: Architecture,
-    /// Its system, which is L0: `debian` and `13`.
+    /// Its system, which is L0, or L1 of a guest: `debian` and `13`.
     system: (String, String),
+    /// The id of the system that it is a guest of; none for a bare machine.
+    guest_of: Option<String>,
 }
 
 /// Why labels do not make a kind of machines.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadLabels {
     /// The labels don't say whether the machine's KVM is used, or say it twice.
-    #[error("one of the labels must be `{BARE_METAL}` or `{EMULATED}`")]
+    #[error("one of the labels must be `{BARE_METAL}`, `{GUEST_OF}SYSTEM` or `{EMULATED}`")]
     Metal,
-    /// A bare machine is of one architecture.
-    #[error("a bare machine needs one label of {}", architecture_labels())]
+    /// A machine whose KVM is used is of one architecture.
+    #[error("a machine whose KVM is used needs one label of {}", architecture_labels())]
     Architecture,
-    /// A bare machine's system is L0.
-    #[error("a bare machine needs one label for its system, such as `debian-13` or `rhel-10.1`")]
+    /// The system of a machine whose KVM is used is a level.
+    #[error("a machine whose KVM is used needs one label for its system, such as `debian-13` or `rhel-10.1`")]
     System,
     /// A label is empty or has characters that no label has.
     #[error("{0:?} is not a label: use letters, digits, `.`, `_` and `-`")]
@@ -85,24 +90,32 @@ impl FromStr for RunnerKind {
             version.parse::<Version>().is_ok().then(|| (system.to_owned(), version.to_owned()))
         };
         let mut systems: Vec<(String, String)> = labels.iter().filter_map(system).collect();
-        let bare = match (has(BARE_METAL), has(EMULATED), architectures.as_slice(), systems.len()) {
-            (false, true, ..) => None,
-            (true, false, [architecture], 1) => {
-                Some(Bare { architecture: *architecture, system: systems.remove(0) })
-            }
-            (true, false, [_], _) => return Err(BadLabels::System),
-            (true, false, ..) => return Err(BadLabels::Architecture),
+        let bare = labels.iter().filter(|label| *label == BARE_METAL).map(|_| None);
+        let guests = labels.iter().filter_map(|label| Some(Some(label.strip_prefix(GUEST_OF)?.to_owned())));
+        let mut kinds: Vec<Option<String>> = bare.chain(guests).collect();
+        let native = match (kinds.len(), has(EMULATED), architectures.as_slice(), systems.len()) {
+            (0, true, ..) => None,
+            (1, false, [architecture], 1) => Some(Native {
+                architecture: *architecture,
+                system: systems.remove(0),
+                guest_of: kinds.remove(0),
+            }),
+            (1, false, [_], _) => return Err(BadLabels::System),
+            (1, false, ..) => return Err(BadLabels::Architecture),
             _ => return Err(BadLabels::Metal),
         };
-        Ok(Self { labels, bare })
+        Ok(Self { labels, native })
     }
 }
 
 impl RunnerKind {
     /// What such a machine has, by its labels.
-    fn runner(&self) -> Runner {
+    fn runner(&self, matrix: &Matrix) -> Runner {
         let runner = Runner::default().with(Feature::Isa(self.isa()));
-        let Some(Bare { architecture, .. }) = &self.bare else { return runner };
+        let Some(Native { architecture, .. }) = &self.native else { return runner };
+        let around = self.guest_of().and_then(|id| matrix.systems().iter().find(|system| system.id == id));
+        let runner =
+            around.into_iter().map(|system| Feature::GuestOf(system.name.clone())).fold(runner, Runner::with);
         let module = ArchInfo::of(*architecture).kvm_module.to_owned();
         let runner = runner.with(Feature::KvmDevice(module)).with(Feature::KvmGuests);
         match self.cpu_flag() {
@@ -111,20 +124,31 @@ impl RunnerKind {
         }
     }
 
+    /// The id of the system that such a machine is a guest of, if it is one.
+    pub fn guest_of(&self) -> Option<&str> {
+        self.native.as_ref()?.guest_of.as_deref()
+    }
+
+    /// Whether such a machine is what a cell's L0 needs, or what it needs around itself.
+    fn is_right_for(&self, cell: &Cell) -> bool {
+        let around = cell.l0_around().map(|l0| l0.system.as_str());
+        self.native.is_none() || self.guest_of() == around
+    }
+
     /// Its instruction set.
     pub fn isa(&self) -> Isa {
         // Emulators that play bare machines are made for this one.
-        self.bare.as_ref().map_or(Isa::Amd64, |bare| bare.architecture.isa())
+        self.native.as_ref().map_or(Isa::Amd64, |bare| bare.architecture.isa())
     }
 
     /// The flag in /proc/cpuinfo that its processors must have, if there is one.
     pub fn cpu_flag(&self) -> Option<&'static str> {
-        ArchInfo::of(self.bare.as_ref()?.architecture).virtualization_flag
+        ArchInfo::of(self.native.as_ref()?.architecture).virtualization_flag
     }
 
     /// The metal of L0 on such a machine.
     pub fn metal(&self) -> Metal {
-        if self.bare.is_some() { Metal::Native } else { Metal::Emulated }
+        if self.native.is_some() { Metal::Native } else { Metal::Emulated }
     }
 }
 
@@ -157,7 +181,7 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Gives each cell to the first kind that meets its requirements and has images for it. Bare machines come before others.
+    /// Gives each cell to the first kind that meets its requirements and has images for it. Machines whose KVM is used come before others.
     /// If images are missing everywhere, the machines for emulated metal record that.
     pub fn new(
         cells: &[Cell],
@@ -169,17 +193,18 @@ impl Jobs {
         let plan = |kind: &RunnerKind| kind.plan(cells, matrix, catalog, denied);
         let plans: Vec<RunPlan> = kinds.iter().map(plan).collect();
         let mut order: Vec<usize> = (0..kinds.len()).collect();
-        order.sort_by_key(|kind| kinds[*kind].bare.is_none());
+        order.sort_by_key(|kind| kinds[*kind].native.is_none());
         let mut jobs = Self::default();
         let mut of_kind: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
         for (index, cell) in cells.iter().enumerate() {
-            let unmet = |kind: &usize| {
+            let meets = |kind: &usize| {
                 let kind = &kinds[*kind];
-                requirement(cell, catalog, kind.metal()).unmet(&kind.runner())
+                kind.is_right_for(cell)
+                    && requirement(cell, catalog, kind.metal()).unmet(&kind.runner(matrix)).is_none()
             };
             let boots = |kind: &&usize| matches!(plans[**kind].cells[index].fate, Fate::Boots { .. });
-            let able: Vec<usize> = order.iter().copied().filter(|kind| unmet(kind).is_none()).collect();
-            let emulated = able.iter().find(|kind| kinds[**kind].bare.is_none());
+            let able: Vec<usize> = order.iter().copied().filter(meets).collect();
+            let emulated = able.iter().find(|kind| kinds[**kind].native.is_none());
             match able.iter().find(boots).or(emulated) {
                 Some(kind) => {
                     of_kind.entry(*kind).or_default().insert(cell.name.as_str());
@@ -192,7 +217,7 @@ impl Jobs {
                     };
                     jobs.nowhere.push((cell.name.to_string(), why));
                     // The results must include it as a skip with its reason.
-                    if let Some(kind) = order.iter().find(|kind| kinds[**kind].bare.is_none()) {
+                    if let Some(kind) = order.iter().find(|kind| kinds[**kind].native.is_none()) {
                         of_kind.entry(*kind).or_default().insert(cell.name.as_str());
                     }
                 }
@@ -224,7 +249,10 @@ fn everywhere_unmet(cell: &Cell, catalog: &Catalog) -> String {
         return no_machine(why);
     }
     let needs = |metal| format!("needs {}", requirement(cell, catalog, metal));
-    let native = match touches_l0(cell) {
+    if let Some(around) = cell.l0_around() {
+        return format!("needs {}", kind_of_guest(&around.name));
+    }
+    let native = match touches_this_machine(cell) {
         Some(what) => format!("{what}, and there the machine is L0"),
         None => needs(Metal::Native),
     };
@@ -235,10 +263,11 @@ fn everywhere_unmet(cell: &Cell, catalog: &Catalog) -> String {
 impl RunnerKind {
     /// What would happen to these cells there.
     fn plan(&self, cells: &[Cell], matrix: &Matrix, catalog: &Catalog, denied: Denied) -> RunPlan {
-        let metal = if self.bare.is_some() { MetalChoice::Native } else { MetalChoice::Emulated };
+        let metal = if self.native.is_some() { MetalChoice::Native } else { MetalChoice::Emulated };
         let options = PlanOptions { metal, denied, ..PlanOptions::default() };
-        let native = self.bare.iter().map(|Bare { architecture, system: (os, version) }| {
-            (*architecture, Ok(NativeMetal::named(os.clone(), version.clone())))
+        let native = self.native.iter().map(|Native { architecture, system: (os, version), .. }| {
+            let machine = NativeMetal::named(os.clone(), version.clone());
+            (*architecture, Ok(machine.inside(Surroundings::of_guest(self.guest_of(), matrix))))
         });
         RunPlan::new(cells.iter().cloned(), matrix, catalog, &native.collect(), &options)
     }
@@ -250,8 +279,11 @@ pub fn requirement(cell: &Cell, catalog: &Catalog, metal: Metal) -> Requirement 
     let impossible = Requirement::Any(Vec::new());
     match metal {
         _ if cell.no_machine.is_some() => impossible,
-        Metal::Native if touches_l0(cell).is_some() => impossible,
-        Metal::Native => Requirement::native_metal(cell.architecture),
+        Metal::Native if touches_this_machine(cell).is_some() => impossible,
+        Metal::Native => match cell.l0_around() {
+            Some(around) => Requirement::guest_of(cell.architecture, &around.name),
+            None => Requirement::native_metal(cell.architecture),
+        },
         Metal::Emulated if why_barred(cell).is_some() => impossible,
         Metal::Emulated => {
             let program = outermost_program(cell, metal);
@@ -312,6 +344,9 @@ mod tests {
     #[case("bare-metal,amd,intel,debian-13", BadLabels::Architecture)]
     #[case("bare-metal,amd", BadLabels::System)]
     #[case("bare-metal,amd,debian-12,debian-13", BadLabels::System)]
+    #[case("bare-metal,guest-of-aws,amd,debian-13", BadLabels::Metal)]
+    #[case("guest-of-aws,debian-13", BadLabels::Architecture)]
+    #[case("guest-of-aws,amd", BadLabels::System)]
     #[case("emulated,,", BadLabels::Label(String::new()))]
     #[case("emulated,it's", BadLabels::Label("it's".into()))]
     fn labels_that_leave_something_open_are_refused(#[case] labels: &str, #[case] why: BadLabels) {
@@ -330,7 +365,7 @@ mod tests {
         for cell in matrix.cells() {
             let in_jobs = filters.iter().filter(|filter| filter.matches(&cell.name)).count();
             let nowhere = jobs.nowhere.iter().any(|(name, _)| name == cell.name.as_str());
-            let emulated = kinds.iter().any(|kind| kind.bare.is_none());
+            let emulated = kinds.iter().any(|kind| kind.native.is_none());
             assert_eq!(in_jobs, usize::from(emulated || !nowhere), "{}", cell.name);
         }
     }
@@ -346,7 +381,7 @@ mod tests {
         let (matrix, catalog) = project();
         let kinds = kinds(&ALL_KINDS);
         let jobs = Jobs::new(matrix.cells(), &matrix, &catalog, &kinds, denied);
-        let bare: Vec<&Job> = jobs.jobs.iter().filter(|job| kinds[job.kind].bare.is_some()).collect();
+        let bare: Vec<&Job> = jobs.jobs.iter().filter(|job| kinds[job.kind].native.is_some()).collect();
         assert_eq!(bare.len(), kinds_of_bare);
         for job in bare {
             let plan = kinds[job.kind].plan(matrix.cells(), &matrix, &catalog, denied);
@@ -372,6 +407,36 @@ mod tests {
         let gets = |glob: &str| jobs.jobs.iter().any(|job| job.cells.contains(&glob.to_owned()));
         assert_eq!(gets("rhel-9-preview/amd/*"), !rebuilds, "{jobs:#?}");
         assert!(!gets("rhel-10-preview/amd/*"));
+    }
+
+    #[rstest]
+    #[case::its_own("guest-of-aws,intel,rhel-10.1", &["rhel-10-non-kvm-l0/intel/aws/rhel-10.0+/rhel-10.0+"])]
+    #[case::of_another_cloud("guest-of-gcp,intel,rhel-10.1", &[])]
+    #[case::with_another_system("guest-of-aws,intel,fedora-40", &[])]
+    #[case::bare("bare-metal,intel,rhel-10.1", &[])]
+    fn a_virtual_machine_of_a_cloud_gets_the_cells_whose_l0_that_is(
+        #[case] labels: &str,
+        #[case] expected: &[&str],
+    ) {
+        let (matrix, catalog) = project();
+        let all = matrix.cells().iter();
+        let cells: Vec<Cell> =
+            all.filter(|cell| cell.name.as_str().starts_with("rhel-10-non-kvm-l0/intel/")).cloned().collect();
+        let jobs = Jobs::new(&cells, &matrix, &catalog, &kinds(&[labels]), Denied::default());
+        let got: Vec<&str> = jobs.jobs.iter().flat_map(|job| job.cells.iter().map(String::as_str)).collect();
+        assert_eq!(got, expected, "{jobs:#?}");
+        let nowhere =
+            jobs.nowhere.iter().find(|(cell, _)| cell.contains("vmware")).map(|(_, why)| why.as_str());
+        assert_eq!(nowhere, Some("needs a virtual machine of VMware ESXi with nested virtualization"));
+    }
+
+    #[test]
+    fn a_virtual_machine_of_a_cloud_gets_no_cell_that_needs_a_bare_one() {
+        let (matrix, catalog) = project();
+        let kinds = kinds(&["guest-of-aws,amd,debian-13"]);
+        let jobs = Jobs::new(matrix.cells(), &matrix, &catalog, &kinds, Denied::default());
+        let all_around = |job: &Job| job.cells.iter().all(|cell| cell.contains("/aws/"));
+        assert!(jobs.jobs.len() == 1 && jobs.jobs.iter().all(all_around), "{jobs:#?}");
     }
 
     #[test]

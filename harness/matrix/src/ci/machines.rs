@@ -6,7 +6,7 @@ use nestmatrix_model::Architecture;
 use nestmatrix_stack::Metal;
 use serde::Serialize;
 
-use crate::run::{Fate, MetalChoice, NativeMetal, NativeMetals, PlanOptions, RunPlan};
+use crate::run::{Fate, MetalChoice, NativeMetal, NativeMetals, PlanOptions, RunPlan, kind_of_guest};
 use crate::scenario::{Cell, CellName, Matrix};
 
 /// The kinds of machines that could run a cell.
@@ -19,6 +19,9 @@ pub struct CellMachines {
     pub architecture: Architecture,
     /// What L0 could run on.
     pub metals: Vec<Metal>,
+    /// The kind of machine that native metal has to be, if L0 is a system that is around it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest_of: Option<String>,
     /// Why no machine can run it, as its scenario or its systems say.
     pub no_machine: Option<String>,
 }
@@ -48,6 +51,7 @@ impl Machines {
                 cell: cell.name.clone(),
                 architecture: cell.architecture,
                 metals: plans.iter().filter_map(metal).collect(),
+                guest_of: cell.l0_around().map(|l0| kind_of_guest(&l0.name)),
                 no_machine: cell.no_machine.clone(),
             }
         };

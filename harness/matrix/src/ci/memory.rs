@@ -1,7 +1,6 @@
 //! How much memory a machine needs to run a cell, known before its images are built.
 
 use nestmatrix_images::Catalog;
-use nestmatrix_model::LevelNumber;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_stack::Metal;
 
@@ -15,8 +14,8 @@ pub(super) fn memory_mib(planned: &Planned, catalog: &Catalog) -> u64 {
     let Fate::Boots { metal, levels } = &planned.fate else { return OUTSIDE_MIB };
     let ArchInfo { innermost_memory_mib, overhead_memory_mib, .. } = *ArchInfo::of(planned.cell.architecture);
     let innermost = planned.cell.innermost();
-    let is_guest =
-        |level: &&PlannedLevel| *metal == Metal::Emulated || level.spec.level > LevelNumber::ALL[0];
+    let this_machine = planned.cell.this_machine();
+    let is_guest = |level: &&PlannedLevel| *metal == Metal::Emulated || level.spec.level > this_machine;
     let outermost = levels.iter().filter(is_guest).rev().fold(0, |inside: u32, level| {
         let own = if level.spec.level == innermost { innermost_memory_mib } else { overhead_memory_mib };
         let own = own.max(disk_memory_mib(level, catalog));

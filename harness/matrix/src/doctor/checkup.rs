@@ -11,6 +11,7 @@ use super::probe::Probe;
 use crate::media::Documented;
 use crate::run::MetalChoice;
 use crate::scenario::CellName;
+use crate::surroundings::GuestOf;
 
 /// The version of the format of a [`Checkup`].
 pub const FORMAT: u32 = 1;
@@ -66,6 +67,10 @@ pub struct HostSummary {
     pub system: String,
     /// Its kernel.
     pub kernel: String,
+    /// What runs it; `None` for a bare machine and for a level.
+    pub guest_of: Option<GuestOf>,
+    /// The number of cells whose L0 that is.
+    pub l0_of_cells: usize,
 }
 
 /// What a host can run of one architecture and what is missing.
@@ -194,6 +199,8 @@ impl HostSummary {
             available_memory_mib: probe.available_memory_mib,
             system: format!("{} {}", probe.facts.os, probe.facts.os_version).trim().to_owned(),
             kernel: probe.facts.kernel.clone(),
+            guest_of: None,
+            l0_of_cells: 0,
         }
     }
 }

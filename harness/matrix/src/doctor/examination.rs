@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use nestmatrix_images::{Catalog, Product, Recipe, SourceProblem};
-use nestmatrix_model::Architecture;
 use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::{Architecture, LevelNumber};
 use nestmatrix_stack::Metal;
 use nestmatrix_stack::host::HostError;
 
@@ -23,6 +23,7 @@ use crate::run::{
     RunPlan, emulator_source, host_isa,
 };
 use crate::scenario::{Cell, Denied, Filter, Matrix, not_yet_run};
+use crate::surroundings::{GuestOf, Surroundings};
 
 /// The inputs of a checkup of this machine.
 pub struct Examination<'a> {
@@ -119,6 +120,7 @@ impl Examination<'_> {
         let documented =
             Documented::of_plans(self.catalog, |catalog| plan_with(catalog, cells.clone(), self.metal));
         let host = seen.values().next().map(|seen| HostSummary::of(&seen.probe)).unwrap_or_default();
+        let host = self.with_surroundings(host, &cells);
         Ok(Checkup {
             format: FORMAT,
             host,
@@ -166,6 +168,17 @@ impl Examination<'_> {
             None => not_asked("no trial guest, because /dev/kvm does not open"),
         };
         Ok((Probed { probe, proof }, tried.native))
+    }
+
+    /// Adds what runs this machine, and how many of these cells have that as L0.
+    fn with_surroundings(&self, host: HostSummary, cells: &[Cell]) -> HostSummary {
+        let [l0, l1, ..] = LevelNumber::ALL;
+        let guest_of = Surroundings::of_this_machine().guest_of(self.matrix, l0);
+        let system = guest_of.as_ref().and_then(|guest_of| guest_of.system.as_deref());
+        let is_l0 = |cell: &&Cell| cell.l0_around().is_some_and(|l0| Some(l0.system.as_str()) == system);
+        let l0_of_cells = cells.iter().filter(is_l0).count();
+        let level = if l0_of_cells > 0 { l1 } else { l0 };
+        HostSummary { guest_of: guest_of.map(|guest_of| GuestOf { level, ..guest_of }), l0_of_cells, ..host }
     }
 
     /// What the cache has for the selected cells of an architecture.

@@ -68,7 +68,7 @@ pub async fn check_level(
 ) -> Result<Checkup, LevelError> {
     let name = cell.name.to_string();
     let innermost = cell.innermost();
-    let has_it = cell.levels.iter().any(|spec| spec.level == level && !spec.system.is_emulator());
+    let has_it = cell.levels.iter().any(|spec| spec.level == level && cell.starts(spec));
     if !has_it || (level == innermost && innermost.reports()) {
         return Err(LevelError::NoSuchLevel { cell: name, level });
     }

@@ -38,6 +38,14 @@ pub enum ExportProblem {
     /// L0 is no virtual machine.
     #[error("L0 is a bare machine; export L1 or a level inside it")]
     BareMachine,
+    /// A system starts it on which the harness starts nothing.
+    #[error("{system} starts {level}; export a level inside it")]
+    StartedElsewhere {
+        /// The level.
+        level: LevelNumber,
+        /// The system around it.
+        system: String,
+    },
     /// No image can boot a level.
     #[error("{level} of {cell} boots no image: `{program} list` says what is missing", program = PROGRAM)]
     NoImage {
@@ -87,6 +95,9 @@ impl Export<'_> {
         let Self { cell, level, .. } = *self;
         if level.below().is_none() {
             return Err(ExportProblem::BareMachine);
+        }
+        if let Some(around) = cell.l0_around().filter(|_| level == LevelNumber::ALL[1]) {
+            return Err(ExportProblem::StartedElsewhere { level, system: around.name.clone() });
         }
         let inner: Vec<&LevelSpec> =
             cell.levels.iter().filter(|spec| spec.level >= LevelNumber::ALL[1]).collect();

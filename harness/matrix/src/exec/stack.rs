@@ -85,7 +85,7 @@ pub fn stack_for(
 /// The levels with an agent that host others, or could.
 fn hosts(cell: &Cell) -> Vec<LevelNumber> {
     let stages = cell.stages();
-    let specs = cell.levels.iter().filter(|spec| !spec.system.is_emulator()).map(|spec| spec.level);
+    let specs = cell.levels.iter().filter(|spec| cell.starts(spec)).map(|spec| spec.level);
     specs.filter(|level| stages.contains(&Stage::Level(*level, StageKind::Kvm))).collect()
 }
 

@@ -167,7 +167,7 @@ impl MutantMaker<'_> {
     /// Damage to the settings of levels.
     fn levels(&self) -> Vec<Ruled> {
         let mut ruled = Vec::new();
-        for spec in self.cell.levels.iter().filter(|spec| !spec.system.is_emulator()) {
+        for spec in self.cell.levels.iter().filter(|spec| self.cell.starts(spec)) {
             ruled.extend(self.without_settings(spec));
             ruled.extend(self.not_required(spec));
             ruled.extend(self.nesting_off(spec));
@@ -293,6 +293,7 @@ impl MutantMaker<'_> {
             // Only Windows has the kernel of a Linux in WSL.
             && spec.system.family != Some(Family::Wsl)
             && !self.cell.emulator_is_l0()
+            && self.cell.l0_around().is_none()
             && self.gets_through(Stage::Level(spec.level, StageKind::Check));
         applies.then_some((Mutation::InnermostOnL0, Rule::FailOrMissingEvidence))
     }
@@ -300,7 +301,7 @@ impl MutantMaker<'_> {
     /// The QEMU of each level, killed at each stage from the level's boot on.
     fn kills(&self) -> Vec<Ruled> {
         let stages = self.cell.stages();
-        let levels = self.cell.levels.iter().filter(|spec| !spec.system.is_emulator() && has_qemu(spec));
+        let levels = self.cell.levels.iter().filter(|spec| self.cell.starts(spec) && has_qemu(spec));
         let kills = levels.flat_map(|spec| {
             let level = spec.level;
             let begins = Stage::Level(level, StageKind::Boot);

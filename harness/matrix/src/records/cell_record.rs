@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{DiskRecord, GuestRecord, SkipReason, UefiRecord, VerdictWord, in_one_line};
 use crate::contained::RelativeFolder;
 use crate::scenario::{Cell, CellName, Expectation, Fingerprint, KnownFlaky, Tier};
+use crate::surroundings::GuestOf;
 
 /// A level of a cell's record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ pub struct LevelRecord {
     pub required: String,
     /// The system that ran, by its image: `debian-13`.
     pub os: String,
-    /// The image's recipe, product and digest; absent for an L0 that is this machine.
+    /// The image's recipe, product and digest; absent for the level that is this machine, and for an L0 around it.
     pub image: Option<ImageRecord>,
     /// How near that system is to the required one.
     #[serde(alias = "stand_in", deserialize_with = "fidelity")]
@@ -163,6 +164,9 @@ pub struct CellRecord {
     pub architecture: Architecture,
     /// What L0 ran on; absent if it was skipped.
     pub metal: Option<Metal>,
+    /// What ran this machine, if that was native metal and a guest. Absent in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_of: Option<GuestOf>,
     /// The tier of its scenario's main claims.
     pub tier: Tier,
     /// The tier of each of its claims, as the documents put it. Empty in runs of earlier versions.
@@ -262,6 +266,7 @@ impl CellRecord {
             claims: cell.claims.clone(),
             architecture: cell.architecture,
             metal: None,
+            guest_of: None,
             tier: cell.tier,
             tiers: cell.tiers.clone(),
             ids: cell.ids.clone(),

@@ -20,13 +20,16 @@ pub enum SkipReason {
         /// What is missing.
         missing: Box<MissingImage>,
     },
-    /// This machine can't be L0.
+    /// This machine can't be the level that it would be on native metal.
     NativeMetal {
         /// Why not.
         why: String,
     },
-    /// This machine's own system is not the one that L0 requires.
+    /// This machine's own system is not the one that its level requires.
     AnotherSystem {
+        /// Which level this machine would be. Absent in runs of earlier versions, where it was L0.
+        #[serde(default = "l0")]
+        level: LevelNumber,
         /// What Debian calls its instruction set.
         isa: String,
         /// What it is, and what is required.
@@ -92,6 +95,10 @@ pub enum SkipReason {
     },
 }
 
+fn l0() -> LevelNumber {
+    LevelNumber::ALL[0]
+}
+
 impl SkipReason {
     /// The reason without its levels, which differ from cell to cell.
     pub fn without_levels(&self) -> String {
@@ -121,7 +128,7 @@ impl fmt::Display for SkipReason {
                 let levels: Vec<String> = levels.iter().map(ToString::to_string).collect();
                 write!(f, " ({} on {isa})", levels.join(" and "))
             }
-            Self::AnotherSystem { isa, .. } => write!(f, " ({} on {isa})", LevelNumber::ALL[0]),
+            Self::AnotherSystem { level, isa, .. } => write!(f, " ({level} on {isa})"),
             Self::NativeMetal { .. }
             | Self::EmulatedMetal { .. }
             | Self::EmulatorErratum { .. }

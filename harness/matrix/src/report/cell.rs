@@ -4,6 +4,7 @@ use nestmatrix_stack::StepRecord;
 
 use crate::records::{CellRecord, Known, VerdictWord};
 use crate::scenario::{NOT_YET_RUN, Tier};
+use crate::surroundings::GuestOf;
 
 use super::style::{Role, Style};
 use super::text::{cut, grouped, one_line, width};
@@ -64,6 +65,7 @@ pub(super) fn remark(record: &CellRecord) -> String {
     if record.verdict != VerdictWord::Skip {
         parts.extend(suites(record));
         parts.extend(benchmarks(record));
+        parts.extend(l0_around(record));
     }
     parts.extend(attempts(record).map(|words| format!("attempts: {words}")));
     let was_run = record.verdict != VerdictWord::Skip;
@@ -78,6 +80,13 @@ pub(super) fn suites(record: &CellRecord) -> Vec<String> {
         Some(format!("{} on {}: {}", one_line(&step.name), step.on, suite.summary()))
     };
     record.steps.iter().filter_map(of_step).collect()
+}
+
+/// That the machine was L1, and what showed that.
+fn l0_around(record: &CellRecord) -> Option<String> {
+    let guest_of = record.guest_of.as_ref().filter(|guest_of| guest_of.level.below().is_some())?;
+    let GuestOf { level, name, .. } = guest_of;
+    Some(one_line(&format!("this machine is {level}, and shows that it is a guest of {name}")))
 }
 
 /// What was measured, by step: `system calls: L2 31 % (28-35 %) of L1`.

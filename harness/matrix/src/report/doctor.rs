@@ -16,7 +16,12 @@ const REASONS: usize = 5;
 /// The checkup of a host.
 pub fn checkup(checkup: &Checkup, style: &Style) -> String {
     let mut out = style.paint(Role::Heading, &wrapped(&host(checkup), 0, 2, style.width));
-    out.push_str("\n\n");
+    out.push('\n');
+    if let Some(surroundings) = surroundings(checkup) {
+        out.push_str(&wrapped(&surroundings, 0, 2, style.width));
+        out.push('\n');
+    }
+    out.push('\n');
     for checked in checkup.architectures.iter().filter(|checked| checked.own) {
         out.push_str(&architecture(checked, style));
         out.push('\n');
@@ -67,6 +72,23 @@ fn host(checkup: &Checkup) -> String {
         size(host.memory_mib),
         system.join(", ")
     ))
+}
+
+/// `runs on: KVM, by /proc/cpuinfo: hypervisor; no cell has it as L0`. Nothing for a level, which the harness started itself.
+fn surroundings(checkup: &Checkup) -> Option<String> {
+    let host = &checkup.host;
+    if host.level.is_some() {
+        return None;
+    }
+    let Some(guest_of) = &host.guest_of else {
+        return Some("runs on: no hypervisor that shows itself".to_owned());
+    };
+    let cells = match host.l0_of_cells {
+        0 => "no selected cell has it as L0".to_owned(),
+        1 => "1 selected cell has it as L0, and this machine as L1".to_owned(),
+        cells => format!("{cells} selected cells have it as L0, and this machine as L1"),
+    };
+    Some(one_line(&format!("runs on: {}; {cells} ({})", guest_of.name, guest_of.evidence())))
 }
 
 fn architecture(checked: &ArchitectureCheckup, style: &Style) -> String {

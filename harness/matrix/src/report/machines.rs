@@ -28,15 +28,29 @@ pub fn machines(machines: &Machines, style: &Style) -> String {
     table.push(row("all", cells.iter()));
     let note = "A cell counts where it could run if every system that can be a level had an image.";
     let mut out = format!("{}\n{}\n", table.render(0, style), wrapped(note, 0, 0, style.width));
-    let mut nowhere: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
-    for cell in cells.iter().filter(|cell| cell.metals.is_empty()) {
+    let on_guests = cells.iter().filter(|cell| !cell.metals.is_empty());
+    let on_guests =
+        on_guests.filter_map(|cell| Some((format!("native metal is {}", cell.guest_of.as_ref()?), cell)));
+    let nowhere = cells.iter().filter(|cell| cell.metals.is_empty()).map(|cell| {
         let why = cell.no_machine.as_deref().unwrap_or("its scenario does not say why");
+        (format!("no machine: {why}"), cell)
+    });
+    out.push_str(&groups(on_guests, style));
+    out.push_str(&groups(nowhere, style));
+    out
+}
+
+/// The cells under each heading, by scenario and architecture.
+fn groups<'c>(cells: impl Iterator<Item = (String, &'c CellMachines)>, style: &Style) -> String {
+    let mut headings: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    for (heading, cell) in cells {
         let scenario = cell.cell.as_str().split('/').next().unwrap_or_default();
         let group = format!("{scenario}/{}/*", cell.architecture);
-        *nowhere.entry(why).or_default().entry(group).or_default() += 1;
+        *headings.entry(heading).or_default().entry(group).or_default() += 1;
     }
-    for (why, groups) in nowhere {
-        out.push_str(&format!("\n{}\n", wrapped(&format!("no machine: {why}"), 0, 2, style.width)));
+    let mut out = String::new();
+    for (heading, groups) in headings {
+        out.push_str(&format!("\n{}\n", wrapped(&heading, 0, 2, style.width)));
         for (group, cells) in groups {
             out.push_str(&format!("  {cells:>3} of {group}\n"));
         }

@@ -313,7 +313,10 @@ const ABOUT: &str = "\
 
 fn metal(plan: &StackPlan, program: &str) -> String {
     match plan.metal {
-        Metal::Native => "native: L0 is the machine on which this script runs, with its KVM".to_owned(),
+        Metal::Native => {
+            let level = plan.this_machine().unwrap_or(LevelNumber::ALL[0]);
+            format!("native: {level} is the machine on which this script runs, with its KVM")
+        }
         Metal::Emulated if plan.emulator_is_l0() => {
             format!("emulated: {program} without KVM is the hypervisor of L0")
         }

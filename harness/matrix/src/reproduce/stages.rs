@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use nestmatrix_model::{Command, Isa, Launch, LevelNumber, OwnAction, Stage, StageKind, StepAction};
 use nestmatrix_stack::host::{WithVirtio, swtpm_script};
 use nestmatrix_stack::launcher::{hercules, libvirt};
-use nestmatrix_stack::{Hypervisor, Metal, StackPlan, prepare_script};
+use nestmatrix_stack::{Hypervisor, StackPlan, prepare_script};
 use nestmatrix_vmm::qemu::{Boot, Instance, Machine, swtpm_arguments};
 use nestmatrix_vmm::shell::quote;
 
@@ -137,11 +137,10 @@ impl Writer<'_> {
              # l1.qmp.in and l1.qmp.out. The command lines of inner levels are typed at the console of the level around.\n\
              stack() {\n",
         );
-        if self.plan.metal == Metal::Native {
-            let (l0, module) = (LevelNumber::ALL[0], self.plan.profile.kvm_module);
-            self.begin(l0, StageKind::Kvm);
-            self.line(&format!("must_host_here {module}"));
-            self.end(Stage::Level(l0, StageKind::Kvm));
+        if let Some(machine) = self.plan.this_machine() {
+            self.begin(machine, StageKind::Kvm);
+            self.line(&format!("must_host_here {}", self.plan.profile.kvm_module));
+            self.end(Stage::Level(machine, StageKind::Kvm));
         }
         for index in 0..self.plan.levels.len() {
             self.level(index)?;

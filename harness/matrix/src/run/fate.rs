@@ -1,18 +1,19 @@
 //! What happens to a cell: on which metal it boots, or why neither metal can run it.
 
 use nestmatrix_images::Catalog;
-use nestmatrix_model::architecture::{ArchInfo, BareMachine, Nesting};
+use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_model::{
-    Architecture, BootKind, Clock, CpuMode, CpuRequirement, Device, Hardware, LevelNumber, OwnAction, Stage,
-    StageKind, StepAction, SymptomKind, TpmDevice, Viommu,
+    Architecture, BootKind, Clock, CpuMode, CpuRequirement, Device, Hardware, LevelNumber, OwnAction,
+    StepAction, TpmDevice, Viommu,
 };
 use nestmatrix_stack::Metal;
 
 use super::emulator_errata::barred;
 use super::outermost::{NoEmulator, emulator_source, outermost_program};
-use super::{Fate, MetalChoice, NativeMetal, PlanOptions};
+use super::requirement::kind_of_guest;
+use super::{Fate, MetalChoice, NativeMetal, PlanOptions, PlannedLevel};
 use crate::records::SkipReason;
-use crate::scenario::{Cell, Expectation, Matrix, StopStage, Supply, step_only_reads, why_no_stack};
+use crate::scenario::{Cell, LevelSpec, Matrix, Supply, step_only_reads, why_no_stack};
 
 /// Decides what happens to each cell, all with the same images and options.
 pub(super) struct Planner<'a> {
@@ -31,16 +32,7 @@ impl Planner<'_> {
             let missing = if cell.windows().is_some() { Vec::new() } else { missing };
             return Fate::Skipped(missing.into_iter().chain([SkipReason::NoMachine { why }]).collect());
         }
-        let replaced = self.options.replaces_l0.then_some("L0 has another kernel or QEMU");
-        let on_native = |native: &NativeMetal| match touches_l0(cell).or(replaced) {
-            Some(what) => {
-                Err(vec![on_native_metal(format!("{what}, and on native metal this machine is L0"))])
-            }
-            None => match native.lacks_nesting(cell.innermost()) {
-                Some(why) => Err(vec![on_native_metal(why.to_owned())]),
-                None => self.levels(cell, Some(native)),
-            },
-        };
+        let on_native = |native: &NativeMetal| self.on_native(cell, native);
         let on_emulated = || match (self.against_emulated(cell), self.levels(cell, None)) {
             (None, levels) => levels,
             (Some(reason), Ok(_)) => Err(vec![reason]),
@@ -51,7 +43,9 @@ impl Planner<'_> {
             (MetalChoice::Native, Ok(native)) => (Metal::Native, on_native(native)),
             (MetalChoice::Auto, Ok(native)) => match on_native(native) {
                 // Emulated metal can't run it either, and what is missing here is what the user can add.
-                Err(missing) if cell.windows().is_some() => (Metal::Native, Err(missing)),
+                Err(missing) if cell.windows().is_some() || cell.l0_around().is_some() => {
+                    (Metal::Native, Err(missing))
+                }
                 // If this machine's system can't be the cell's L0, emulated metal may still run the cell.
                 Err(_) => (Metal::Emulated, on_emulated()),
                 levels => (Metal::Native, levels),
@@ -66,6 +60,26 @@ impl Planner<'_> {
 }
 
 impl Planner<'_> {
+    /// The levels of a cell on this native metal.
+    fn on_native(&self, cell: &Cell, native: &NativeMetal) -> Result<Vec<PlannedLevel>, Vec<SkipReason>> {
+        let suppose = self.options.suppose_images;
+        let elsewhere = cell.l0_around().and_then(|l0| native.is_no_guest_of(l0, self.matrix));
+        if let Some(why) = elsewhere.filter(|_| !suppose) {
+            return Err(vec![on_native_metal(why)]);
+        }
+        let level = cell.this_machine();
+        let replaced = self.options.replaces_l0.then_some("L0 has another kernel or QEMU");
+        match touches_this_machine(cell).or(replaced.map(str::to_owned)) {
+            Some(what) => {
+                Err(vec![on_native_metal(format!("{what}, and on native metal this machine is {level}"))])
+            }
+            None => match native.lacks_nesting(cell.innermost(), level) {
+                Some(why) => Err(vec![on_native_metal(why)]),
+                None => self.levels(cell, Some(native)),
+            },
+        }
+    }
+
     /// Why a cell can't boot on emulated metal, whatever images there are, if so.
     fn against_emulated(&self, cell: &Cell) -> Option<SkipReason> {
         let suppose = self.options.suppose_images;
@@ -86,31 +100,43 @@ fn on_native_metal(why: String) -> SkipReason {
     SkipReason::NativeMetal { why }
 }
 
-/// What a cell changes in its L0, if anything. Native metal does not allow that: the harness changes nothing on this machine,
-/// and without the change the verdict would be about something else.
-pub(crate) fn touches_l0(cell: &Cell) -> Option<&'static str> {
-    let outermost = LevelNumber::ALL[0];
-    let spec = cell.levels.iter().find(|spec| spec.level == outermost)?;
-    if cell.needs_libvirt(outermost) {
-        Some("libvirt of L0 launches L1")
-    } else if !cell.innermost().reports() {
-        Some("L0 is alone")
-    } else if cell.steps.iter().any(|step| step.on == outermost && !step_only_reads(step)) {
-        Some("it has steps in L0 that may change it")
+/// What a cell changes in the level that this machine is on native metal, or in those around it, if anything. Native metal does not allow
+/// that: the harness changes nothing on this machine, and without the change the verdict would be about something else.
+pub(crate) fn touches_this_machine(cell: &Cell) -> Option<String> {
+    let level = cell.this_machine();
+    if cell.innermost() <= level {
+        return Some(format!("{level} is alone"));
+    }
+    cell.levels.iter().filter(|spec| spec.level <= level).find_map(|spec| touches(cell, spec))
+}
+
+/// What a cell changes in one of its levels, if anything.
+fn touches(cell: &Cell, spec: &LevelSpec) -> Option<String> {
+    let level = spec.level;
+    let inside = level.next();
+    let guest = inside.map_or_else(String::new, |inside| inside.to_string());
+    if cell.needs_libvirt(level) {
+        Some(format!("libvirt of {level} launches {guest}"))
+    } else if cell.steps.iter().any(|step| step.on == level && !step_only_reads(step)) {
+        Some(format!("it has steps in {level} that may change it"))
     } else if !spec.settings.kernel_parameters.is_empty() {
-        Some("it sets kernel parameters of L0")
+        Some(format!("it sets kernel parameters of {level}"))
     } else if spec.settings.cpu != CpuRequirement::default() {
-        Some("it sets the CPU of L0")
+        Some(format!("it sets the CPU of {level}"))
     } else if spec.settings.machine_type.is_some() || !spec.settings.machine.is_empty() {
-        Some("it sets up the machine of L0")
+        Some(format!("it sets up the machine of {level}"))
     } else if spec.settings.hardware != Hardware::default() {
-        Some("it sets the hardware of L0")
-    } else if has_network(cell, LevelNumber::ALL[1]) {
-        Some("it mounts a file system in L0 for the record of L1's network")
+        Some(format!("it sets the hardware of {level}"))
+    } else if inside.is_some_and(|inside| has_network(cell, inside)) {
+        Some(format!("it mounts a file system in {level} for the record of {guest}'s network"))
     } else if spec.disk {
-        Some("it gives L0 a disk")
+        Some(format!("it gives {level} a disk"))
     } else if spec.boots.is_some() || spec.firmware.is_some() {
-        Some("it sets how L0 boots")
+        Some(format!("it sets how {level} boots"))
+    } else if spec.settings.kdump.is_some() {
+        Some(format!("it gives {level} a crash kernel"))
+    } else if level.below().is_some() && cell.faults.iter().any(|fault| fault.level == level) {
+        Some(format!("it injects a fault into {level}"))
     } else {
         None
     }
@@ -122,6 +148,9 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
     if cell.windows().is_some() {
         let why = "on emulated metal, Windows would take hours to start, which was never tried";
         return Some(format!("needs native metal: {why}"));
+    }
+    if let Some(around) = cell.l0_around() {
+        return Some(format!("needs {}", kind_of_guest(&around.name)));
     }
     if let Some(why) = without_device(cell) {
         return Some(why);
@@ -139,7 +168,7 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
         return Some(format!("needs a guest in L1: {why}"));
     }
     if cell.emulator_is_l0() {
-        let lacking = missing_in_tcg.filter(|_| !expects_no_extension(cell));
+        let lacking = missing_in_tcg.filter(|_| !cell.expects_no_extension());
         return lacking.map(|what| format!("needs {what}: {} has none", l0.system));
     }
     if matches!(metal, BareMachine::Bochs(_)) && cell.clock == Clock::Real {
@@ -232,17 +261,4 @@ fn without_viommu(cell: &Cell) -> Option<String> {
     let Viommu::Missing(why) = profile.viommu else { return None };
     let level = cell.levels.iter().find(|spec| spec.settings.hardware.devices.contains(&Device::Viommu))?;
     Some(format!("needs a vIOMMU in {}: QEMU has none for {}, since {why}", level.level, profile.name))
-}
-
-/// Whether a cell expects exactly this stop: its L1 does not get the extension that it needs to host guests.
-fn expects_no_extension(cell: &Cell) -> bool {
-    let Nesting::CpuFeature(extension) = ArchInfo::of(cell.architecture).nesting else { return false };
-    let Expectation::Stops { limitation, .. } = &cell.expectation else { return false };
-    let launch = Stage::Level(LevelNumber::ALL[1], StageKind::Launch);
-    let is_there = match limitation.stop {
-        StopStage::At(stage) => stage == launch,
-        StopStage::From(stage) => stage <= launch,
-    };
-    let names_it = limitation.symptom.as_ref().is_some_and(|texts| texts.found_in(extension).is_some());
-    is_there && names_it && limitation.kind == Some(SymptomKind::MissingCpuFeature)
 }

@@ -85,6 +85,7 @@ impl ReadyCell {
         };
         Ok(Some(CellRecord {
             metal: Some(self.metal),
+            guest_of: self.guest_of.clone(),
             emulator: self.emulator_image().map(ImageRecord::from),
             installed_emulator: self.installed_emulator().cloned(),
             known_flaky,
@@ -158,6 +159,7 @@ impl Run {
         };
         let record = CellRecord {
             metal: Some(ready.metal),
+            guest_of: ready.guest_of.clone(),
             symptom_data: Some(Symptom::Harness { level: None, why: symptom.clone(), erratum: None }),
             symptom: Some(symptom),
             attempts: vec![attempt],

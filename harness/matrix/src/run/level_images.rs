@@ -34,11 +34,14 @@ impl Planner<'_> {
         // In the order of discovery. Levels without the same image share one reason.
         let mut reasons: Vec<SkipReason> = Vec::new();
         for spec in &cell.levels {
-            let this_machine = native.filter(|_| spec.level == LevelNumber::ALL[0]);
+            let this_machine = native.filter(|_| spec.level == cell.this_machine());
             let choice = match this_machine {
                 _ if self.options.suppose_images && !spec.system.is_emulator() => self.supposed(spec, isa),
-                Some(native) => native_choice(native, spec, cell.architecture, self.matrix, permitted)
-                    .map_err(|why| SkipReason::AnotherSystem { isa: isa.to_string(), why }),
+                Some(native) => {
+                    native_choice(native, spec, cell.architecture, self.matrix, permitted).map_err(|why| {
+                        SkipReason::AnotherSystem { level: spec.level, isa: isa.to_string(), why }
+                    })
+                }
                 None => {
                     self.matrix.image_from(&self.supply, cell, spec, metal, permitted).map_err(|missing| {
                         SkipReason::NoImage {
@@ -72,7 +75,8 @@ impl Planner<'_> {
                         let product = if recipe.disk().is_some() { Product::Disk } else { of_kernel };
                         Some((recipe.name().to_owned(), product))
                     };
-                    let runs_already = this_machine.is_some() || spec.system.is_emulator();
+                    let runs_already =
+                        this_machine.is_some() || spec.system.is_emulator() || spec.system.around;
                     let (recipe, others) = if runs_already {
                         (None, Vec::new())
                     } else {
@@ -179,7 +183,7 @@ impl Planner<'_> {
     }
 }
 
-/// This machine's own system as L0, if it is the one that the scenario requires or stands in for it.
+/// This machine's own system as the level that the machine is, if it is the one that the scenario requires or stands in for it.
 fn native_choice(
     native: &NativeMetal,
     spec: &LevelSpec,

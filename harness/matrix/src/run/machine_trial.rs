@@ -23,6 +23,7 @@ use super::NativeMetal;
 use super::nonce::nonce;
 use super::outermost::{EmulatorSource, emulator_of, emulator_source, host_isa};
 use super::requirement::{Feature, Requirement, Runner};
+use crate::surroundings::Surroundings;
 
 /// Why no guest ran in a trial.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -149,7 +150,10 @@ impl NativeMetal {
         let (facts, runner) = inspected(architecture).await?;
         match Requirement::to_host(architecture).unmet(&runner) {
             Some(why) => Err(why),
-            None => Ok(Self::of(&facts, ArchInfo::of(architecture).kvm_module)),
+            None => {
+                let native = Self::of(&facts, ArchInfo::of(architecture).kvm_module);
+                Ok(native.inside(Surroundings::of_this_machine()))
+            }
         }
     }
 }
@@ -236,7 +240,10 @@ impl MachineTrial<'_> {
             Some(why) if guest.is_none() => Err(why),
             _ => match Requirement::native_metal(architecture).unmet(&runner) {
                 Some(why) => Err(why),
-                None => Ok(NativeMetal::of(&facts, profile.kvm_module)),
+                None => {
+                    let native = NativeMetal::of(&facts, profile.kvm_module);
+                    Ok(native.inside(Surroundings::of_this_machine()))
+                }
             },
         };
         TrialResult { native, guest }

@@ -36,6 +36,8 @@ mod setting;
 mod snapshots;
 mod start;
 mod suites;
+#[cfg(test)]
+mod surroundings_tests;
 mod tasks;
 mod undelivered;
 mod verdict;
@@ -49,7 +51,7 @@ pub use disk_preparation::{DiskPreparation, NotPrepared};
 pub(crate) use emulator_errata::why_barred;
 pub use event::{RunEvent, RunListener};
 pub use execute::execute;
-pub(crate) use fate::touches_l0;
+pub(crate) use fate::touches_this_machine;
 #[cfg(test)]
 pub(crate) use installed_emulator::can_be_installed;
 pub use installed_emulator::{installed_emulators, installed_programs, own_bochs};
@@ -62,6 +64,7 @@ pub use outermost::{NoEmulator, host_isa};
 pub use plan::{Alternative, Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan};
 pub use progress::Progress;
 pub use provision::images_of;
+pub(crate) use requirement::kind_of_guest;
 pub use requirement::{Feature, Requirement, Runner};
 pub use setting::{RunError, Setting};
 pub use undelivered::Rerouted;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 
 use nestmatrix_images::{Image, Product};
-use nestmatrix_model::{BootKind, LevelNumber};
+use nestmatrix_model::BootKind;
 use nestmatrix_stack::{MachineSettings, Metal, OtherQemuImage};
 
 use super::fate::Planner;
@@ -35,7 +35,7 @@ impl Planner<'_> {
         permitted: Permitted<'_>,
     ) -> Result<Option<PlannedOtherQemu>, SkipReason> {
         let Some(system) = &spec.other_qemu else { return Ok(None) };
-        if metal == Metal::Native && spec.level == LevelNumber::ALL[1] {
+        if metal == Metal::Native && Some(spec.level) == cell.this_machine().next() {
             let why = format!("{} runs on this machine, which has one QEMU alone", spec.level);
             return Err(SkipReason::NativeMetal { why });
         }

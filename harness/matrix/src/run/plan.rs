@@ -15,6 +15,7 @@ use super::other_qemu::PlannedOtherQemu;
 use super::savable::always_cold;
 use crate::records::SkipReason;
 use crate::scenario::{Cell, Denied, Filter, ImageChoice, LevelSpec, Matrix, RunProfile};
+use crate::surroundings::GuestOf;
 
 /// What the user wants L0 to run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -52,9 +53,10 @@ pub struct PlanOptions {
 pub struct PlannedLevel {
     /// The level as the scenario describes it.
     pub spec: LevelSpec,
-    /// The image, or on native metal for L0 the system of this machine.
+    /// The image, or on native metal for the level that this machine is, its system.
     pub choice: ImageChoice,
-    /// The recipe and product to boot; none for L0 on native metal, which runs already, and for an L0 that is the emulator.
+    /// The recipe and product to boot; none for this machine on native metal, which runs already, for an L0 around it, and for
+    /// an L0 that is the emulator.
     pub boots: Option<(String, Product)>,
     /// The recipe and product of its firmware, if its scenario sets UEFI.
     pub firmware: Option<(String, Product)>,
@@ -98,6 +100,8 @@ pub struct Planned {
     pub fate: Fate,
     /// Whether it is an error if it is skipped.
     pub must_run: bool,
+    /// What runs this machine, if the cell boots on native metal and this machine is a guest.
+    pub guest_of: Option<GuestOf>,
 }
 
 impl Planned {
@@ -163,8 +167,12 @@ impl RunPlan {
         let cells = cells.into_iter().map(|cell| {
             let native = natives.get(&cell.architecture).map(|native| native.as_ref().map_err(Clone::clone));
             let fate = planner.fate(&cell, &native.unwrap_or_else(|| Err("not asked for".to_owned())));
+            let on_native = matches!(fate, Fate::Boots { metal: Metal::Native, .. });
+            let machine = natives.get(&cell.architecture).and_then(|native| native.as_ref().ok());
+            let machine = machine.filter(|_| on_native);
+            let guest_of = machine.and_then(|machine| machine.guest_of(matrix, cell.this_machine()));
             let must_run = options.deny_skips.as_ref().is_some_and(|cells| cells.matches(&cell.name));
-            Planned { cell, fate, must_run }
+            Planned { cell, fate, must_run, guest_of }
         });
         let cells = cells.collect();
         let no_native = if options.metal == MetalChoice::Emulated { Vec::new() } else { no_native(natives) };

@@ -21,6 +21,7 @@ use super::savable::{always_cold, is_paused_before, savable};
 use super::{Fate, Planned, PlannedLevel, Setting};
 use crate::records::{GuestRecord, UefiRecord};
 use crate::scenario::Cell;
+use crate::surroundings::GuestOf;
 
 /// A planned cell that boots, with the images that it boots.
 pub(super) struct ReadyCell {
@@ -29,6 +30,8 @@ pub(super) struct ReadyCell {
     pub(super) must_run: bool,
     /// What L0 runs on.
     pub(super) metal: Metal,
+    /// What runs this machine, if it is native metal and a guest.
+    pub(super) guest_of: Option<GuestOf>,
     /// Its levels, L0 first.
     pub(super) levels: Vec<ReadyLevel>,
     /// Its stack, still without the nonce of a boot; or why an image of it is missing.
@@ -127,6 +130,7 @@ impl Readiness<'_> {
             cell: cell.clone(),
             must_run: planned.must_run,
             metal,
+            guest_of: planned.guest_of.clone(),
             levels: levels.collect(),
             stack,
             outermost,

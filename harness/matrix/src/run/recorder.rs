@@ -74,7 +74,7 @@ impl Recorder {
     /// Records the cells that the plan skips, those that were not recorded as skipped before.
     pub(super) fn take_skipped(&mut self, plan: &RunPlan) -> Result<(), RunError> {
         for planned in &plan.cells {
-            if let Planned { fate: Fate::Skipped(reasons), cell, must_run } = planned
+            if let Planned { fate: Fate::Skipped(reasons), cell, must_run, .. } = planned
                 && self.skipped.insert(cell.name.clone())
             {
                 self.take(CellRecord::skipped(cell, reasons, *must_run))?;

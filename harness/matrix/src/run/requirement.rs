@@ -17,6 +17,8 @@ pub enum Feature {
     KvmDevice(String),
     /// A KVM that runs guests.
     KvmGuests,
+    /// That it is a guest of the system with this name, whose guests can host.
+    GuestOf(String),
 }
 
 impl fmt::Display for Feature {
@@ -26,8 +28,14 @@ impl fmt::Display for Feature {
             Self::CpuFlag(flag) => write!(f, "{flag} on L0"),
             Self::KvmDevice(module) => write!(f, "a usable /dev/kvm, with {module} loaded"),
             Self::KvmGuests => f.write_str("a KVM that runs stock guests"),
+            Self::GuestOf(system) => f.write_str(&kind_of_guest(system)),
         }
     }
+}
+
+/// The kind of machine of which the system with this name is L0.
+pub(crate) fn kind_of_guest(system: &str) -> String {
+    format!("a virtual machine of {system} with nested virtualization")
 }
 
 /// A machine, or a kind of machines, described by what was probed.
@@ -84,6 +92,15 @@ impl Requirement {
     pub fn native_metal(architecture: Architecture) -> Self {
         let guests = Self::Has(Feature::KvmGuests);
         Self::All(Self::seen_without_a_guest(architecture).into_iter().chain([guests]).collect())
+    }
+
+    /// What a machine needs to be L1 of such stacks, as a guest of the system with this name.
+    pub fn guest_of(architecture: Architecture, system: &str) -> Self {
+        let native = Self::seen_without_a_guest(architecture).into_iter();
+        // That it can host shows that its processor can.
+        let native = native.filter(|part| !matches!(part, Self::Has(Feature::CpuFlag(_))));
+        let own = [Feature::GuestOf(system.to_owned()), Feature::KvmGuests].map(Self::Has);
+        Self::All(native.chain(own).collect())
     }
 
     /// The part of it that can be seen without a guest.

@@ -106,6 +106,9 @@ impl Axes {
                 emulator if emulator.is_emulator() && level.below().is_some() => {
                     Err(ScenarioProblem::EmulatorInside { system: emulator.system, level })
                 }
+                around if around.around && level.below().is_some() => {
+                    Err(ScenarioProblem::SurroundingsInside { system: around.system, level })
+                }
                 requirement => Ok(requirement),
             };
             let mut values = axis.read(axes, requirement, points, read_claims);

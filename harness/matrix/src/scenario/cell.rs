@@ -218,11 +218,6 @@ impl Cell {
         self.steps.get(usize::from(number).checked_sub(1)?)
     }
 
-    /// Whether its L0 is an emulator's own hypervisor: then that emulator runs L1, and no kernel runs in L0.
-    pub fn emulator_is_l0(&self) -> bool {
-        self.levels.first().is_some_and(|spec| spec.system.is_emulator())
-    }
-
     /// Whether libvirt starts the machine of a level.
     pub fn is_launched_by_libvirt(&self, level: LevelNumber) -> bool {
         self.levels.iter().any(|spec| spec.level == level && spec.settings.launch() == Launch::Libvirt)

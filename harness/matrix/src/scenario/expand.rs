@@ -14,7 +14,7 @@ use super::windows::why_no_stack;
 
 pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[Fault]) -> Vec<Cell> {
     let stacks = stacks(&axes.levels);
-    let cell = |architecture: &AxisValue<Architecture>, stack: &Stack| Cell {
+    let point = |architecture: &AxisValue<Architecture>, stack: &Stack| Cell {
         name: CellName::new(&scenario.name, architecture.value, &stack.levels),
         scenario: scenario.name.clone(),
         title: scenario.title.clone(),
@@ -39,6 +39,11 @@ pub(super) fn cells(scenario: &Scenario, axes: &Axes, steps: &[Step], faults: &[
         faults: faults.to_vec(),
         cpu_model: None,
         mutations: mutations(scenario, architecture.value),
+    };
+    let cell = |architecture: &AxisValue<Architecture>, stack: &Stack| {
+        let cell = point(architecture, stack);
+        let no_machine = cell.no_machine.clone().or_else(|| cell.without_extension());
+        Cell { no_machine, ..cell }
     };
     let of_architecture = |architecture| stacks.iter().map(move |stack| cell(architecture, stack));
     axes.architectures.iter().flat_map(of_architecture).collect()

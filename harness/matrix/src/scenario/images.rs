@@ -167,7 +167,7 @@ impl Supply {
 /// The image that a level boots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageChoice {
-    /// The image's name; `emulator` where an emulator is itself the level.
+    /// The image's name; `emulator` where an emulator is itself the level, and the system's id for an L0 around this machine.
     pub image: String,
     /// How near it is to the required system.
     pub fidelity: Fidelity,
@@ -278,6 +278,9 @@ impl Matrix {
     ) -> Result<ImageChoice, MissingImage> {
         if requirement.is_emulator() {
             return Ok(ImageChoice::product(EMULATOR));
+        }
+        if requirement.around {
+            return Ok(ImageChoice::product(requirement.slug()));
         }
         let candidates = self.candidates(requirement, architecture, available);
         match candidates.iter().find(|candidate| permitted.permits(candidate.fidelity)) {

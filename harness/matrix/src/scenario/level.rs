@@ -244,6 +244,7 @@ fn read_other_qemu(
         emulator if emulator.is_emulator() => {
             Err(ScenarioProblem::EmulatorInside { system: emulator.system, level })
         }
+        around if around.around => Err(ScenarioProblem::SurroundingsInside { system: around.system, level }),
         requirement => Ok(requirement),
     })
 }

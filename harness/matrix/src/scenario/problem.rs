@@ -132,6 +132,34 @@ pub enum ScenarioProblem {
         /// The level.
         level: LevelNumber,
     },
+    /// A role for a system that can only be the L0 around this machine.
+    #[error("`{system}` has no roles")]
+    SurroundingsWithRole {
+        /// The system's id.
+        system: String,
+    },
+    /// A system that can only be the L0 around this machine, on another level.
+    #[error("`{system}` can only be L0, and cannot be {level}")]
+    SurroundingsInside {
+        /// The system's id.
+        system: String,
+        /// The level.
+        level: LevelNumber,
+    },
+    /// A key of a system that can only be the L0 around this machine.
+    #[error("a system with `guest-shows` has no `{key}`")]
+    SurroundingsAndKey {
+        /// The key.
+        key: &'static str,
+    },
+    /// A step or a level's settings in an L0 around this machine.
+    #[error("{what} can't be in L0, because nestmatrix runs nothing in `{system}`")]
+    NothingAround {
+        /// What can't: a step by its name, a table, a fault.
+        what: String,
+        /// The system's id.
+        system: String,
+    },
     /// A step in an emulator, in which no command can run.
     #[error("the step `{step}` can't run in L0, because `{system}` is an emulator")]
     StepInEmulator {

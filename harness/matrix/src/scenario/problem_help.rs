@@ -56,6 +56,12 @@ impl Problem for ScenarioProblem {
                 "remove the version here, or remove `versions = \"none\"` or `hypervisor` from the system".into()
             }
             Self::EmulatorWithRole { system } => format!("write `{system}` alone"),
+            Self::SurroundingsWithRole { system } => format!("write `{system}` alone"),
+            Self::SurroundingsInside { .. } => "use it on the axis `l0`: this machine is its guest, and so L1".into(),
+            Self::SurroundingsAndKey { .. } => {
+                "remove one of them: `guest-shows` says that the system is around this machine, which boots none of its images".into()
+            }
+            Self::NothingAround { .. } => "this machine is its guest: use L1 or a level inside it".into(),
             Self::EmulatorInside { .. } => {
                 "use it on the axis `l0`; to emulate an inner level, set its `accelerator`".into()
             }

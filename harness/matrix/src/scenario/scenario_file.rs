@@ -154,6 +154,7 @@ impl Scenario {
             let (step, system) = (step.name.clone(), emulator.system.clone());
             root.report(ScenarioProblem::StepInEmulator { step, system });
         }
+        axes.against_surroundings(&steps, &faults).into_iter().for_each(|problem| root.report(problem));
         axes.against_other_qemu(&steps).into_iter().for_each(|problem| root.report(problem));
         axes.against_kdump().into_iter().for_each(|problem| root.report(problem));
         axes.against_libvirt(&steps).into_iter().for_each(|problem| root.report(problem));

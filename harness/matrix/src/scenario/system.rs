@@ -13,6 +13,7 @@ use super::input::Table;
 use super::problem::ScenarioProblem;
 use super::role::Role;
 use super::stand_in::StandIn;
+use super::surrounding::read_guest_shows;
 
 /// Where the later versions of "and later" end. It is a property of the system: each major version of RHEL has its own
 /// documents, which name the next one in addition to "and later"; Windows has only major versions.
@@ -99,6 +100,13 @@ pub struct System {
     pub no_machine: Option<String>,
     /// The id of the system that it is a rebuild of, with the same versions, if any.
     pub rebuild_of: Option<String>,
+    /// What the firmware of a virtual machine of it shows, by the names of files in /sys/class/dmi/id. If this says something, the
+    /// system can only be the L0 around this machine.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub guest_shows: BTreeMap<String, String>,
+    /// What else shows the same, in words, if anything does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shown_also_by: Option<String>,
 }
 
 /// What `systems.toml` holds.
@@ -110,8 +118,19 @@ pub(super) struct Systems {
 
 impl Systems {
     pub(super) const KEYS: &'static [&'static str] = &["system", "stand-in"];
-    const KEYS_OF_SYSTEM: &'static [&'static str] =
-        &["id", "name", "versions", "later", "hypervisor", "family", "tried", "no-machine", "rebuild-of"];
+    const KEYS_OF_SYSTEM: &'static [&'static str] = &[
+        "id",
+        "name",
+        "versions",
+        "later",
+        "hypervisor",
+        "family",
+        "tried",
+        "no-machine",
+        "rebuild-of",
+        "guest-shows",
+        "shown-also-by",
+    ];
 
     pub(super) fn read(root: &Table<'_>) -> Option<Self> {
         let mut read = Self::default();
@@ -135,6 +154,11 @@ impl Systems {
             let tried = table.optional_boolean("tried").unwrap_or(true);
             let no_machine = table.optional_prose("no-machine");
             let original = table.optional_string("rebuild-of");
+            let guest_shows = read_guest_shows(&table);
+            let shown_also_by = table.optional_prose("shown-also-by");
+            if shown_also_by.is_some() && guest_shows.is_empty() {
+                table.report(ScenarioProblem::NeedlessKey { key: "shown-also-by", wants: "guest-shows" });
+            }
             let rebuild_of = original.as_ref().map(|original| original.as_str().to_owned());
             let (Some(text), Some(id), Some(name)) = (text, id, name) else { continue };
             match places.insert(id.clone(), text.location()) {
@@ -151,6 +175,8 @@ impl Systems {
                         tried,
                         no_machine,
                         rebuild_of,
+                        guest_shows,
+                        shown_also_by,
                     });
                 }
             }
@@ -206,7 +232,9 @@ impl Systems {
             [id, version, "and", "later"] => (id, Some(version), true),
             _ => return Err(bad()),
         };
-        let System { id, name, versions, later, hypervisor, family, tried, .. } = self.system(id)?.clone();
+        let system = self.system(id)?.clone();
+        let around = !system.guest_shows.is_empty();
+        let System { id, name, versions, later, hypervisor, family, tried, .. } = system;
         let version = match (versions, version) {
             (Versions::Numbered, Some(version)) => Some(version.parse()?),
             (Versions::Numbered, None) => return Err(bad()),
@@ -216,9 +244,22 @@ impl Systems {
         if role.is_some() && hypervisor.is_some() {
             return Err(ScenarioProblem::EmulatorWithRole { system: id });
         }
+        if role.is_some() && around {
+            return Err(ScenarioProblem::SurroundingsWithRole { system: id });
+        }
         let and_later = and_later.then_some(later);
         let untried = !tried;
-        Ok(SystemRequirement { system: id, name, version, and_later, role, hypervisor, family, untried })
+        Ok(SystemRequirement {
+            system: id,
+            name,
+            version,
+            and_later,
+            role,
+            hypervisor,
+            family,
+            untried,
+            around,
+        })
     }
 }
 
@@ -271,6 +312,9 @@ pub struct SystemRequirement {
     /// Whether no author of nestmatrix has run a level with the system.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untried: bool,
+    /// Whether it can only be the L0 around this machine, which is then L1.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub around: bool,
 }
 
 impl SystemRequirement {

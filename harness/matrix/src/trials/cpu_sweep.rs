@@ -76,7 +76,8 @@ impl ModelFilter {
 pub fn why_no_cpu_sweep(cell: &Cell) -> Option<String> {
     let innermost = cell.innermost();
     let spec = cell.levels.last()?;
-    if !innermost.reports() || cell.emulator_is_l0() && !innermost.is_nested() {
+    let runs_l1 = cell.emulator_is_l0() || cell.l0_around().is_some();
+    if !innermost.reports() || runs_l1 && !innermost.is_nested() {
         return Some(format!("no level of it runs {innermost} with KVM"));
     }
     if spec.settings.launch().is_by_windows() {

@@ -104,7 +104,7 @@ pub fn plan((matrix, cells): (Matrix, Vec<Cell>), native: impl Fn(&Cell) -> bool
             true => Fate::Boots { metal, levels: levels.into_iter().filter_map(Result::ok).collect() },
             false => Fate::Skipped(reasons),
         };
-        Planned { cell, fate, must_run: false }
+        Planned { cell, fate, must_run: false, guest_of: None }
     };
     RunPlan { cells: cells.into_iter().map(planned).collect(), ..RunPlan::default() }
 }
@@ -118,6 +118,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         document: document.into(),
         claims: vec!["preview".into()],
         architecture: parts[1].parse().unwrap(),
+        guest_of: None,
         metal: Some(Metal::Emulated),
         tier: Tier::TechnologyPreview,
         tiers: [("preview".to_owned(), Tier::TechnologyPreview)].into(),

@@ -18,7 +18,7 @@ pub use judgement::{Judged, Judgement};
 use super::measure::hundredths;
 use super::stack::Stack;
 use super::steps::{StepRecord, text_of};
-use super::{Metal, Stop, Symptom};
+use super::{Stop, Symptom};
 
 /// What a round says of a level.
 struct Round {
@@ -115,7 +115,7 @@ impl Stack<'_> {
                 let said = text_of(&asked);
                 if asked.status != Some(0) {
                     let why = format!("{name} does not run in {level}; it printed {said:?}");
-                    let hint = "this machine is L0, and its programs are used";
+                    let hint = format!("this machine is {level}, and its programs are used");
                     return match is_this_machine {
                         true => Ok(Err(format!("{why} ({hint})"))),
                         false => Err(self.not_measured(step, level, why)),
@@ -127,19 +127,20 @@ impl Stack<'_> {
                 let why = format!("no instruction is known that exits on {}", self.request.plan.profile.name);
                 Err(self.not_measured(step, level, why))
             }
-            BenchmarkTool::ExitLoop if is_this_machine => {
-                Ok(Err("this machine is L0, which has no hypervisor to exit to".to_owned()))
-            }
+            BenchmarkTool::ExitLoop if is_this_machine => Ok(Err(match level.below() {
+                None => format!("this machine is {level}, which has no hypervisor to exit to"),
+                Some(_) => format!("this machine is {level}, and nothing provokes exits on it"),
+            })),
             BenchmarkTool::Test { .. } if is_this_machine => {
-                Ok(Err("this machine is L0, and no test runs in it".to_owned()))
+                Ok(Err(format!("this machine is {level}, and no test runs in it")))
             }
             BenchmarkTool::ExitLoop | BenchmarkTool::Test { .. } => Ok(Ok(None)),
         }
     }
 
-    /// Whether `level` is this machine, which it is as L0 on native metal.
+    /// Whether `level` is this machine.
     fn is_this_machine(&self, level: LevelNumber) -> bool {
-        level.below().is_none() && self.request.plan.metal == Metal::Native
+        self.request.plan.is_this_machine(level)
     }
 
     /// Measures a level once.

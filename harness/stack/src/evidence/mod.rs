@@ -30,10 +30,14 @@ pub struct Measurements {
     pub counters_before: BTreeMap<LevelNumber, Counters>,
     /// The same, when the innermost level had just done its work.
     pub counters_after: BTreeMap<LevelNumber, Counters>,
-    /// L0's counters can't be read: on native metal that needs root.
-    pub l0_counters_unreadable: bool,
+    /// The counters of this machine's KVM can't be read: on native metal that needs root.
+    #[serde(rename = "l0_counters_unreadable")]
+    pub machine_counters_unreadable: bool,
     /// L0's hypervisor is not KVM but the emulator.
     pub emulator_is_l0: bool,
+    /// The level that this machine is, if it is not L0: what is around it shows nothing of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub this_machine: Option<LevelNumber>,
     /// The innermost level must be a guest of Hyper-V, in the Windows level around it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub innermost_in_hyper_v: bool,
@@ -79,8 +83,12 @@ pub struct Evidence {
     nested_runs: BTreeMap<LevelNumber, Growth>,
     /// Exits of guests, by the level whose KVM counted them.
     exits: BTreeMap<LevelNumber, Growth>,
-    l0_counters_unreadable: bool,
+    #[serde(rename = "l0_counters_unreadable")]
+    machine_counters_unreadable: bool,
     emulator_is_l0: bool,
+    /// The level that this machine is, if it is not L0. Nothing here is about the levels around it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    this_machine: Option<LevelNumber>,
     /// What each Windows level reports about the Hyper-V that ran its guest.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     hyper_v: BTreeMap<LevelNumber, HyperVReport>,
@@ -103,7 +111,7 @@ impl Measurements {
 }
 
 impl Evidence {
-    /// Weighs what was measured of a stack of `profile`'s architecture whose levels are L0 to `innermost`.
+    /// Weighs what was measured of a stack of `profile`'s architecture whose levels are L0 to `innermost`, or those from this machine on.
     ///
     /// # Errors
     /// A contradiction, or else a missing measurement.
@@ -139,13 +147,15 @@ impl Evidence {
             machines: BTreeMap::new(),
             nested_runs: BTreeMap::new(),
             exits: BTreeMap::new(),
-            l0_counters_unreadable: gathered.l0_counters_unreadable,
+            machine_counters_unreadable: gathered.machine_counters_unreadable,
             emulator_is_l0: gathered.emulator_is_l0,
+            this_machine: gathered.this_machine,
             hyper_v: BTreeMap::new(),
             second_machine: None,
         };
-        for level in LevelNumber::ALL.into_iter().filter(|level| *level <= innermost) {
-            if let Some(below) = level.below() {
+        let outermost = gathered.this_machine.unwrap_or(LevelNumber::ALL[0]);
+        for level in LevelNumber::ALL.into_iter().filter(|level| (outermost..=innermost).contains(level)) {
+            if let Some(below) = level.below().filter(|_| level > outermost) {
                 match gathered.hypervisor_of(level, innermost) {
                     Hypervisor::HyperV => evidence.weigh_hyper_v(gathered, below)?,
                     hypervisor @ (Hypervisor::Kvm | Hypervisor::Tcg) => {
@@ -155,7 +165,7 @@ impl Evidence {
             }
             let guest = level.next().filter(|guest| *guest <= innermost);
             let of_guest = guest.map(|guest| gathered.hypervisor_of(guest, innermost));
-            let readable = level.below().is_some() || !gathered.l0_counters_unreadable;
+            let readable = level > outermost || !gathered.machine_counters_unreadable;
             if readable && of_guest.is_some_and(Hypervisor::has_counters) {
                 let counter = counted(gathered, level, profile.exit_counters);
                 evidence.exits.insert(level, growth(gathered, level, counter)?);

@@ -35,8 +35,9 @@ fn gathered() -> Measurements {
         machines: [(level(1), machine.clone()), (level(2), machine)].into(),
         counters_before: [(level(0), counters(0, 0)), (level(1), counters(0, 0))].into(),
         counters_after: [(level(0), counters(9000, 800)), (level(1), counters(700, 0))].into(),
-        l0_counters_unreadable: false,
+        machine_counters_unreadable: false,
         emulator_is_l0: false,
+        this_machine: None,
         innermost_in_hyper_v: false,
         hyper_v: BTreeMap::new(),
         second_machine: None,
@@ -196,12 +197,33 @@ fn an_l1_that_is_the_innermost_level_needs_exits_of_l0_and_no_nested_entries() {
 #[test]
 fn only_l0s_counters_may_be_out_of_reach() {
     let mut gathered = gathered();
-    gathered.l0_counters_unreadable = true;
+    gathered.machine_counters_unreadable = true;
     gathered.counters_after.remove(&level(0));
     let evidence = weigh(&gathered).unwrap();
-    assert!(evidence.l0_counters_unreadable && evidence.nested_runs.is_empty());
+    assert!(evidence.machine_counters_unreadable && evidence.nested_runs.is_empty());
     gathered.counters_after.remove(&level(1));
     assert!(weigh(&gathered).is_err());
+}
+
+#[test]
+fn a_stack_around_which_this_machine_is_l1_needs_nothing_of_l0() {
+    let mut gathered = gathered();
+    gathered.this_machine = Some(level(1));
+    gathered.kvm.remove(&level(1));
+    gathered.cpus.remove(&level(1));
+    gathered.machines.remove(&level(1));
+    gathered.counters_after.remove(&level(0));
+    let evidence = weigh(&gathered).unwrap();
+    assert_eq!(evidence.exits.keys().collect::<Vec<_>>(), [&level(1)]);
+    assert!(evidence.nested_runs.is_empty());
+    let json = serde_json::to_value(&evidence).unwrap();
+    assert_eq!((&json["this_machine"], &json["l0_counters_unreadable"]), (&"l1".into(), &false.into()));
+    gathered.counters_after.remove(&level(1));
+    assert!(weigh(&gathered).is_err(), "L1's counters are evidence if this user can read them");
+    gathered.machine_counters_unreadable = true;
+    assert!(weigh(&gathered).is_ok());
+    gathered.kvm.get_mut(&level(2)).unwrap().enabled = false;
+    assert!(matches!(weigh(&gathered), Err(MissingProof::Contradicts(_))));
 }
 
 #[test]

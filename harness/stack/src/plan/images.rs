@@ -36,7 +36,7 @@ impl StackPlan {
             return variables;
         };
         let placement: &dyn Placement =
-            if self.images_are_files() && on.below().is_none() { &WithoutVirtio } else { &WithVirtio };
+            if self.images_are_files() && self.is_bare_machine(on) { &WithoutVirtio } else { &WithVirtio };
         let name = inside.level;
         let _ = match self.boot(inside, String::new()) {
             Boot::Kernel(KernelBoot { kernel, initramfs, .. }) => {

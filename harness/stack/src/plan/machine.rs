@@ -52,8 +52,8 @@ impl StackPlan {
         let machine = self.machine_type(place);
         let launch = self.launch_of(plan);
         let on_qemu_metal = hypervisor == Hypervisor::Tcg && self.runs_on_qemu();
-        // Only one QEMU can open a port: L0's keeps those of an innermost level that it starts itself.
-        let passes_innermost = !self.innermost_on_l0 || plan.level.below().is_none();
+        // Only one QEMU can open a port: L0's keeps those of an innermost level that it starts itself. An L0 that is this machine has none.
+        let passes_innermost = !self.innermost_on_l0 || self.is_bare_machine(plan.level);
         let through = |inner: &&LevelPlan| passes_innermost || inner.level != self.innermost();
         let mut ports: Vec<Port> =
             inside.iter().filter(through).flat_map(|inner| self.ports(inner, instance.is_second())).collect();
@@ -110,7 +110,7 @@ impl StackPlan {
             plan,
             inside: &self.levels[index + 1..],
             hypervisor,
-            metal: plan.level.below().is_none().then_some(self.profile.metal),
+            metal: self.is_bare_machine(plan.level).then_some(self.profile.metal),
             reports,
             innermost: (reports && hypervisor == Hypervisor::Kvm && self.has_boot_shortcut(plan))
                 .then(|| self.machine_of_innermost(plan)),

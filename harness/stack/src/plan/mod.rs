@@ -31,7 +31,7 @@ const LEAST_UNDER_WINDOWS_MIB: u32 = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metal {
-    /// This machine and its KVM: this machine is L0.
+    /// This machine and its KVM: this machine is L0, or L1 if its own hypervisor is L0.
     Native,
     /// An emulator plays the bare machine, and a real L0 kernel with KVM boots on it.
     Emulated,
@@ -105,8 +105,8 @@ pub struct StackPlan {
     pub metal: Metal,
     /// What its architecture needs.
     pub profile: &'static ArchInfo,
-    /// The levels that are booted, outermost first: from L0 on emulated metal; from L1 on native metal, and where the
-    /// emulator itself is the hypervisor of L0.
+    /// The levels that are booted, outermost first: from L0 on emulated metal; from L1 where the emulator itself is the hypervisor of
+    /// L0; and on native metal the levels inside this machine.
     pub levels: Vec<LevelPlan>,
     /// The nonce that the innermost level must return.
     pub nonce: String,
@@ -163,6 +163,21 @@ impl StackPlan {
     pub fn innermost(&self) -> LevelNumber {
         // Every plan has levels: scenarios have at least L0, and an L0 that is the emulator has guests.
         self.levels.last().map_or(LevelNumber::ALL[0], |plan| plan.level)
+    }
+
+    /// The level that this machine is: the one around the outermost level that is booted. None on emulated metal.
+    pub fn this_machine(&self) -> Option<LevelNumber> {
+        self.levels.first().filter(|_| self.metal == Metal::Native)?.level.below()
+    }
+
+    /// Whether this machine is this level.
+    pub fn is_this_machine(&self, level: LevelNumber) -> bool {
+        self.this_machine() == Some(level)
+    }
+
+    /// Whether a level is the bare machine that an emulator plays, and no guest.
+    pub fn is_bare_machine(&self, level: LevelNumber) -> bool {
+        self.metal == Metal::Emulated && level.below().is_none()
     }
 
     /// Whether this is the innermost level, which runs no guest and reports.

@@ -261,6 +261,17 @@ fn steps_of_a_level_that_hosts_find_its_qemu_and_the_images_of_the_next_level() 
 }
 
 #[test]
+fn on_native_metal_this_machine_is_the_level_around_the_outermost_one() {
+    let [l0, l1] = [0, 1].map(|n| LevelNumber::new(n).unwrap());
+    let of = |plan: &StackPlan| (plan.this_machine(), plan.is_this_machine(l0), plan.is_bare_machine(l0));
+    assert_eq!(of(&plan(1..=2, Metal::Native)), (Some(l0), true, false));
+    assert_eq!(of(&plan(2..=3, Metal::Native)), (Some(l1), false, false));
+    assert_eq!(of(&plan(0..=2, Metal::Emulated)), (None, false, true));
+    assert_eq!(of(&plan(1..=2, Metal::Emulated)), (None, false, true));
+    assert_eq!(plan(2..=3, Metal::Native).hypervisor_of(LevelNumber::ALL[2]), Hypervisor::Kvm);
+}
+
+#[test]
 fn where_the_emulator_is_l0_it_runs_l1() {
     let plan = plan(1..=2, Metal::Emulated);
     assert!(plan.emulator_is_l0() && !plan.on_emulator(LevelNumber::ALL[2]));

@@ -185,9 +185,13 @@ fn traffic(level: &LevelRecord) -> Option<String> {
 
 /// The evidence, as pairs of a name and a value.
 fn evidence(record: &CellRecord) -> Vec<[String; 2]> {
-    let Some(evidence) = record.evidence.as_ref() else { return Vec::new() };
     let mut rows = Vec::new();
     let mut row = |name: String, value: String| rows.push([text::shown(&name), text::shown(&value)]);
+    if let Some(guest_of) = &record.guest_of {
+        let what = format!("{}, by {}", guest_of.name, guest_of.evidence());
+        row(format!("the machine, which was {}, shows that it is a guest of", guest_of.level), what);
+    }
+    let Some(evidence) = record.evidence.as_ref() else { return rows };
     let of_levels = |member: &str| evidence[member].as_object().cloned().unwrap_or_default();
     if let Some(nonce) = evidence["nonce"].as_str() {
         row("returned nonce".into(), nonce.into());
@@ -241,7 +245,8 @@ fn evidence(record: &CellRecord) -> Vec<[String; 2]> {
         }
     }
     if evidence["l0_counters_unreadable"] == true {
-        row("L0's counters".into(), "not readable".into());
+        let level = evidence["this_machine"].as_str().unwrap_or("l0").to_uppercase();
+        row(format!("{level}'s counters"), "not readable".into());
     }
     if evidence["emulator_is_l0"] == true {
         row("L0".into(), "the emulator itself".into());

@@ -158,7 +158,7 @@ pub(super) fn legend(overview: &Overview) -> Markup {
                         dd { (text) } }
                 }
                 div { dt { "RHEL 10.0+" } dd { "this version and later" } }
-                div { dt { "native" } dd { "L0 is this machine with its KVM; otherwise, an emulator is the bare machine, and a real L0 kernel boots on it" } }
+                div { dt { "native" } dd { "L0 is this machine with its KVM, or this machine is a guest of L0 and so L1; otherwise, an emulator is the bare machine, and a real L0 kernel boots on it" } }
                 @for other in &others {
                     div { dt { (shown(other.os)) (other.fidelity.mark()) } dd { (is_used_for(other.fidelity)) " a system that is not available"
                         @if let Some(reason) = other.reason { ": " (shown(reason)) } } }
