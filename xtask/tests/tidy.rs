@@ -107,6 +107,7 @@ const ROOMS: &[&str] = &[
     "contained",
     "metal_errata",
     "scenario",
+    "surroundings",
     "domain_xml",
     "reproduce",
     "records",

@@ -96,8 +96,17 @@ fn is_special(cell: &Cell, number: LevelNumber) -> bool {
     spec.firmware == Some(Firmware::UefiSecureBoot)
         || cell.windows().is_some()
         || spec.settings.accelerator != Accelerator::Kvm
-        // The emulator runs L1.
-        || (cell.emulator_is_l0() && number == level(1))
+        // The emulator runs L1, or something around this machine does.
+        || ((cell.emulator_is_l0() || cell.l0_around().is_some()) && number == level(1))
+}
+
+#[test]
+fn what_a_cloud_starts_is_not_exported() {
+    let matrix = Matrix::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios")).unwrap();
+    let is_it = |cell: &&Cell| cell.name.as_str().starts_with("rhel-10-non-kvm-l0/amd/aws/");
+    let cell = matrix.cells().iter().find(is_it).unwrap();
+    let refused = export(cell, level(1)).machine().unwrap_err().to_string();
+    assert_eq!(refused, "AWS starts L1; export a level inside it");
 }
 
 #[rstest]

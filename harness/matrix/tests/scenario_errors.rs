@@ -1334,7 +1334,7 @@ const SHOWS: &str = "guest-shows = { sys_vendor = \"Cloud\" }";
     "shown-also-by = \"something\"",
     "rhel 9.2",
     "",
-    "`shown-also-by` is not used without `guest-shows`"
+    "key `shown-also-by` has no meaning here"
 )]
 fn nothing_is_asked_of_a_system_around_this_machine(
     #[case] system: &str,

@@ -54,6 +54,7 @@ fn rhel(version: &str, and_later: bool) -> SystemRequirement {
         hypervisor: None,
         family: None,
         untried: false,
+        around: false,
     }
 }
 

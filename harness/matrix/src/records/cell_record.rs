@@ -165,7 +165,7 @@ pub struct CellRecord {
     /// What L0 ran on; absent if it was skipped.
     pub metal: Option<Metal>,
     /// What ran this machine, if that was native metal and a guest. Absent in runs of earlier versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub guest_of: Option<GuestOf>,
     /// The tier of its scenario's main claims.
     pub tier: Tier,

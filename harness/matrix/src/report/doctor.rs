@@ -74,21 +74,21 @@ fn host(checkup: &Checkup) -> String {
     ))
 }
 
-/// `runs on: KVM, by /proc/cpuinfo: hypervisor; no cell has it as L0`. Nothing for a level, which the harness started itself.
+/// `hypervisor: KVM (/proc/cpuinfo: hypervisor); the L0 of no selected cell`. Nothing for a level, which the harness started itself.
 fn surroundings(checkup: &Checkup) -> Option<String> {
     let host = &checkup.host;
     if host.level.is_some() {
         return None;
     }
     let Some(guest_of) = &host.guest_of else {
-        return Some("runs on: no hypervisor that shows itself".to_owned());
+        return Some("hypervisor: none shows itself".to_owned());
     };
     let cells = match host.l0_of_cells {
-        0 => "no selected cell has it as L0".to_owned(),
-        1 => "1 selected cell has it as L0, and this machine as L1".to_owned(),
-        cells => format!("{cells} selected cells have it as L0, and this machine as L1"),
+        0 => "the L0 of no selected cell".to_owned(),
+        1 => "the L0 of 1 selected cell, whose L1 is this machine".to_owned(),
+        cells => format!("the L0 of {cells} selected cells, whose L1 is this machine"),
     };
-    Some(one_line(&format!("runs on: {}; {cells} ({})", guest_of.name, guest_of.evidence())))
+    Some(one_line(&format!("hypervisor: {} ({}); {cells}", guest_of.name, guest_of.evidence())))
 }
 
 fn architecture(checked: &ArchitectureCheckup, style: &Style) -> String {

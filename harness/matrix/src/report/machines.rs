@@ -29,8 +29,8 @@ pub fn machines(machines: &Machines, style: &Style) -> String {
     let note = "A cell counts where it could run if every system that can be a level had an image.";
     let mut out = format!("{}\n{}\n", table.render(0, style), wrapped(note, 0, 0, style.width));
     let on_guests = cells.iter().filter(|cell| !cell.metals.is_empty());
-    let on_guests =
-        on_guests.filter_map(|cell| Some((format!("native metal is {}", cell.guest_of.as_ref()?), cell)));
+    let on_guests = on_guests
+        .filter_map(|cell| Some((format!("native metal must be {}", cell.guest_of.as_ref()?), cell)));
     let nowhere = cells.iter().filter(|cell| cell.metals.is_empty()).map(|cell| {
         let why = cell.no_machine.as_deref().unwrap_or("its scenario does not say why");
         (format!("no machine: {why}"), cell)

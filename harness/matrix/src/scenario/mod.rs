@@ -44,6 +44,7 @@ mod suite;
 mod surrounding;
 mod symptom_texts;
 mod system;
+mod system_words;
 #[cfg(test)]
 pub(crate) mod testing;
 mod windows;
@@ -81,5 +82,6 @@ pub use step::step_only_reads;
 pub(crate) use surrounding::FIRMWARE_FILES;
 pub use symptom_texts::{NoText, SymptomTexts};
 pub(crate) use system::is_tried;
-pub use system::{Hypervisor, Later, System, SystemRequirement, Versions};
+pub use system::{System, SystemRequirement};
+pub use system_words::{Hypervisor, Later, Versions};
 pub(crate) use windows::why_no_stack;

@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::cell::image_name;
 use super::input::Table;
 use super::problem::ScenarioProblem;
-use super::system::{Later, System, SystemRequirement, Systems, Versions};
+use super::system::{System, SystemRequirement, Systems};
+use super::system_words::{Later, Versions};
 
 /// An image that is used for a system that is not available here. It is never used silently.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -129,5 +129,4 @@ impl GuestOf {
 }
 
 #[cfg(test)]
-#[path = "surroundings_tests.rs"]
 mod tests;

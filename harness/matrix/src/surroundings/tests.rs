@@ -1,4 +1,4 @@
-//! What real machines show, and what that means. Each case names where the values are from.
+//! What real machines show, and what that means. Each case of a real machine names where the values are from.
 
 use std::fs;
 
@@ -42,24 +42,25 @@ const GUEST: &str = "fpu vmx hypervisor";
 const BARE: &str = "fpu vmx";
 
 #[rstest]
-// The log of an r5d.xlarge in a bug report: `DMI: Amazon EC2 r5d.xlarge/, BIOS 1.0 10/16/2017`, `Hypervisor detected: KVM`.
-#[case::nitro(GUEST, "KVM", &[("sys_vendor", "Amazon EC2"), ("product_name", "r5d.xlarge"), ("bios_vendor", "Amazon EC2"), ("bios_version", "1.0")], Some("aws"), "AWS")]
+// The kernel log of an r5d.xlarge, in public: `DMI: Amazon EC2 r5d.xlarge/, BIOS 1.0 10/16/2017`, `Hypervisor detected: KVM`.
+#[case::nitro(GUEST, "KVM", &[("sys_vendor", "Amazon EC2"), ("product_name", "r5d.xlarge"), ("bios_version", "1.0")], Some("aws"), "AWS")]
 // systemd#20628 and systemd-stable#283: a bare instance has the same vendor, and `.metal` in its name.
 #[case::metal_of_aws(BARE, "", &[("sys_vendor", "Amazon EC2"), ("product_name", "c5.metal")], None, "")]
 #[case::larger_metal_of_aws(BARE, "", &[("sys_vendor", "Amazon EC2"), ("product_name", "m7i.metal-48xl")], None, "")]
-// Solvik/netbox-agent#99 and docs of cloud-init: an instance on Xen, where nothing nests.
+// Solvik/netbox-agent#99: an instance on Xen, where nothing nests.
 #[case::xen_of_aws(GUEST, "Xen", &[("sys_vendor", "Xen"), ("product_name", "HVM domU"), ("bios_vendor", "Xen"), ("bios_version", "4.2.amazon")], None, "Xen")]
 // crc-org/snc#1146: the vendor is the same on Azure and on another Hyper-V, and only Azure has the tag.
 #[case::azure(GUEST, "Microsoft", &[("sys_vendor", "Microsoft Corporation"), ("product_name", "Virtual Machine"), ("chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77")], Some("azure"), "Azure")]
 // ClusterLabs/crmsh#865: another vendor on Azure.
 #[case::azure_of_another_vendor(GUEST, "Microsoft", &[("sys_vendor", "American Megatrends Inc."), ("chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77")], Some("azure"), "Azure")]
+// The firmware is that of Solvik/netbox-agent#99.
 #[case::hyper_v(GUEST, "Microsoft", &[("sys_vendor", "Microsoft Corporation"), ("product_name", "Virtual Machine"), ("bios_version", "Hyper-V UEFI Release v1.0")], Some("hyper-v"), "Hyper-V")]
-// A bare Surface, by its vendor.
+// Made up: a bare machine of the same vendor.
 #[case::surface(BARE, "", &[("sys_vendor", "Microsoft Corporation"), ("product_name", "Surface Pro 7")], None, "")]
 // systemd#30839 and #38125: Google's virtual machines run on KVM; its bare ones show the same firmware.
-#[case::google(GUEST, "KVM", &[("sys_vendor", "Google"), ("product_name", "Google Compute Engine"), ("bios_vendor", "Google")], Some("gcp"), "Google Cloud")]
+#[case::google(GUEST, "KVM", &[("sys_vendor", "Google"), ("product_name", "Google Compute Engine")], Some("gcp"), "Google Cloud")]
 #[case::metal_of_google(BARE, "", &[("sys_vendor", "Google"), ("product_name", "Google Compute Engine")], None, "")]
-// A Chromebook whose user runs a virtual machine passes no firmware tables; one that is bare has this vendor.
+// Made up: a bare machine of the same vendor.
 #[case::chromebook(BARE, "", &[("sys_vendor", "Google"), ("product_name", "Eve")], None, "")]
 // wjz304/arpl-zh_CN#4: ESXi 8.0b, with BIOS and with UEFI.
 #[case::esxi(GUEST, "VMware", &[("sys_vendor", "VMware, Inc."), ("product_name", "VMware Virtual Platform"), ("bios_version", "6.00")], Some("vmware-esxi"), "VMware ESXi")]
@@ -68,7 +69,7 @@ const BARE: &str = "fpu vmx";
 #[case::qemu(GUEST, "KVM", &[("sys_vendor", "QEMU"), ("product_name", "Standard PC (Q35 + ICH9, 2009)")], None, "KVM")]
 // uyuni-project/uyuni#2112: KVM with Hyper-V's signature is no Hyper-V.
 #[case::nutanix(GUEST, "Microsoft", &[("sys_vendor", "Nutanix"), ("product_name", "AHV")], None, "Microsoft")]
-// The machine on which this was written: a small hypervisor without firmware tables.
+// A virtual machine of Firecracker, which has no firmware tables.
 #[case::without_firmware(GUEST, "KVM", &[], None, "KVM")]
 #[case::without_a_name(GUEST, "", &[("sys_vendor", "QEMU")], None, "an unknown hypervisor")]
 #[case::bare(BARE, "", &[("sys_vendor", "Dell Inc."), ("product_name", "PowerEdge R740")], None, "")]
