@@ -19,16 +19,27 @@ use super::HostError;
 /// How many bytes of each stream of a command are kept; the rest is read and dropped.
 const KEPT_OUTPUT: usize = 1 << 20;
 
+/// Ends the group when the harness has ended, however it did: its end of standard input is closed then. The script gets none.
+const WATCHED: &str = "exec 3<&0 </dev/null
+{ read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 &
+exec 3<&-
+exec /bin/sh -c \"$1\"";
+
 /// Runs `/bin/sh -c script` on this machine to its end, as a process group. The whole group ends with the harness, and when
 /// this future is dropped: steps of a scenario have a time limit.
 pub(super) async fn run_in_group(wrapper: &ExecWrapper, script: &str) -> Result<ExecOutput, HostError> {
     let failed = |source| HostError::System { what: "running /bin/sh".to_owned(), source };
-    let mut words =
-        wrapper.words().iter().map(OsString::as_os_str).chain(["/bin/sh", "-c", script].map(AsRef::as_ref));
+    let mut words = wrapper
+        .words()
+        .iter()
+        .map(OsString::as_os_str)
+        .chain(["/bin/sh", "-c", WATCHED, "sh", script].map(AsRef::as_ref));
     let mut command = tokio::process::Command::new(words.next().unwrap_or_default());
     let piped = std::process::Stdio::piped;
-    command.args(words).stdin(std::process::Stdio::null()).stdout(piped()).stderr(piped());
-    let child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
+    command.args(words).stdin(piped()).stdout(piped()).stderr(piped());
+    let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
+    // Open until the group has ended.
+    let _stdin = child.stdin.take();
     let mut group = Group(child);
     let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
     let (stdout, stderr) = tokio::try_join!(kept(stdout), kept(stderr)).map_err(failed)?;
@@ -127,6 +138,35 @@ mod tests {
         let given_up = tokio::time::timeout(Duration::from_secs(1), run_in_group(&wrapper(), &script)).await;
         assert!(given_up.is_err());
         assert_ends(&file).await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_command_has_no_input_and_waits_for_its_own_processes_alone() {
+        let script = "cat; wait; echo done; [ ! -e /proc/$$/fd/3 ] || echo 'it has the watched pipe'";
+        let output = run_in_group(&wrapper(), script).await.unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "done\n");
+    }
+
+    #[test]
+    fn all_of_a_command_ends_if_the_harness_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("id");
+        let script = format!("sleep 1000 & echo $! >{}; wait", file.display());
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", WATCHED, "sh", &script]).stdin(std::process::Stdio::piped());
+        let mut child = std::os::unix::process::CommandExt::process_group(&mut command, 0).spawn().unwrap();
+        while fs_text(&file).is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // What the kernel does when the harness has ended.
+        drop(child.stdin.take());
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(assert_ends(&file));
+    }
+
+    fn fs_text(file: &std::path::Path) -> String {
+        std::fs::read_to_string(file).unwrap_or_default()
     }
 
     #[tokio::test(flavor = "current_thread")]
