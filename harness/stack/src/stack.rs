@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use nestmatrix_model::{Fault, FaultAction, LevelNumber, Stage};
+use nestmatrix_model::{Fault, FaultAction, LevelNumber, Stage, StageKind};
 use nestmatrix_vmm::qemu::ChannelKind;
 use nestmatrix_vmm::wire::Wire;
 
@@ -88,6 +88,8 @@ impl<'a> Stack<'a> {
         let plan = self.request.plan;
         if let Some(level) = plan.this_machine() {
             let machine = Level::this_machine(level, Rc::clone(&on.host));
+            // It is up already, and the steps after its boot are due.
+            self.stage = Stage::Level(level, StageKind::Boot);
             on = self.prove_hypervisor(machine, Role::First).await?.to_start_on();
         }
         for index in first..plan.levels.len() {
