@@ -115,6 +115,9 @@ impl<'a> Entry<'a> {
         if kind.metal() == Metal::Native {
             arguments.extend(["--deny-skip".to_owned(), quote("*")]);
         }
+        if kind.is_disposable() {
+            arguments.push("--disposable-host".to_owned());
+        }
         let Denied { rebuilds, stand_ins } = command.selection.denied();
         let denied = [(rebuilds, "--deny-rebuilds"), (stand_ins, "--deny-stand-ins")];
         arguments.extend(

@@ -80,6 +80,8 @@ pub enum Command {
     Snapshots(Snapshots),
     /// Print a CI job matrix that assigns cells to runner types, or write it for tmt or Slurm
     CiMatrix(CiMatrix),
+    /// Restore a machine that cells were allowed to change
+    Host(crate::host::Arguments),
     /// Show what this machine can run, what is missing, and how to fix it
     Doctor(Doctor),
     /// Pack this program and its data into an archive that runs on machines without Rust
@@ -115,7 +117,7 @@ pub struct RunMatrix {
     /// Cells keep their verdicts, and the run keeps its arguments. `--jobs` and `--timeout-scale` override the earlier values.
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filter", "scenarios", "deny_rebuilds", "deny_stand_ins", "profile", "deny_skip", "shard", "history", "offline", "recipes", "metal",
-        "cold", "repeat", "snapshot_limit", "baseline", "files", "level", "keep_images",
+        "disposable_host", "cold", "repeat", "snapshot_limit", "baseline", "files", "level", "keep_images",
     ])]
     pub resume: Option<PathBuf>,
     #[command(flatten)]
@@ -125,6 +127,11 @@ pub struct RunMatrix {
     /// Choose what L0 runs on
     #[arg(long, value_enum, default_value = "auto")]
     pub metal: MetalArgument,
+    /// Run cells that change L0 natively too, and restore this machine after each; needs root
+    ///
+    /// Only with --metal native, and only if the machine's administrator permits it; see docs/disposable-hosts.md.
+    #[arg(long)]
+    pub disposable_host: bool,
     #[command(flatten)]
     pub pace: Pace,
     /// Ignore snapshots, boot every level, and save no snapshots
@@ -199,8 +206,9 @@ const RUNNER_HELP: &str = "Add a runner type by its labels, such as `emulated` o
 /// The same with the labels explained.
 fn runner_long_help() -> String {
     format!(
-        "{RUNNER_HELP}\n\nA bare machine whose KVM is used has the labels `bare-metal`, one of {}, and its system. A virtual machine \
-         of a cell's L0 has `guest-of-aws` or the like instead of `bare-metal`. Other labels are passed on.",
+        "{RUNNER_HELP}\n\nA bare machine whose KVM is used has the labels `bare-metal`, one of {}, and its system. With \
+         `disposable-host`, cells may change it. A virtual machine of a cell's L0 has `guest-of-aws` or the like instead of \
+         `bare-metal`. Other labels are passed on.",
         architecture_labels()
     )
 }

@@ -174,6 +174,8 @@ impl Sweep<'_> {
         let choice = metal(self.arguments.metal);
         let trial = NativeTrial {
             choice,
+            disposable_host: false,
+            resumed: None,
             catalog: &self.catalog,
             store: &self.store,
             builds: &self.builds,

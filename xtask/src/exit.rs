@@ -8,12 +8,20 @@ use std::process::ExitCode;
 pub const BAD_INPUT: u8 = 2;
 /// The harness or its machine failed.
 pub const ERROR: u8 = 3;
+/// A cell reboots this machine. The run is to be resumed afterwards.
+pub const REBOOTING: u8 = 5;
 
 /// Why a command failed.
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
     report: miette::Report,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.report.fmt(f)
+    }
 }
 
 impl Failure {

@@ -13,6 +13,7 @@ mod doctor;
 mod exec;
 mod export_domain;
 mod history;
+mod host;
 mod images;
 mod import_domain;
 mod kernels;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         cli::Command::ImportDomain(arguments) => import_domain::run(&arguments),
         cli::Command::ExportDomain(arguments) => export_domain::run(&arguments),
         cli::Command::CiMatrix(arguments) => ci_matrix::run(&arguments),
+        cli::Command::Host(arguments) => host::run(&arguments),
         cli::Command::Doctor(arguments) => doctor::run(&arguments),
         cli::Command::Exec(arguments) => exec::run(&arguments),
         cli::Command::Repro(arguments) => repro::run(arguments),

@@ -12,6 +12,7 @@ use nestmatrix::report::{Style, cell_line, progress};
 use nestmatrix::run::{RunEvent, RunListener};
 use nestmatrix::scenario::CellName;
 use nestmatrix_images::{Progress, ProgressEvent, Step};
+use nestmatrix_model::PROGRAM;
 
 use crate::terminal::{note, print};
 
@@ -123,6 +124,13 @@ pub fn print_above(bars: &MultiProgress, line: &str) {
     }
 }
 
+/// What to do if a disposable host is not restored.
+pub fn not_restored_hint() -> String {
+    format!(
+        "no run uses this host until that is done: stop what uses KVM, then run `sudo {PROGRAM} host restore`"
+    )
+}
+
 /// Shows running cells and their verdicts.
 pub struct CellProgress {
     bars: MultiProgress,
@@ -170,6 +178,9 @@ impl RunListener for CellProgress {
                 if let Some(bar) = running.get(*cell) {
                     bar.set_message(stage.to_string());
                 }
+            }
+            RunEvent::HostNotRestored { problem } => {
+                print_above(&self.bars, &format!("{problem}\n{}", not_restored_hint()))
             }
             RunEvent::Progress(_) if self.hide_verdicts => {}
             RunEvent::Progress(now) if now.done == now.cells => self.overall.finish_and_clear(),

@@ -23,7 +23,7 @@ use crate::progress::{BuildProgress, CellProgress};
 use crate::settings::metal;
 use crate::signals::Signals;
 use crate::terminal::{note, print, style_of};
-use crate::{baseline, history, kernels, parent_death, repro, resume, runtime, snapshots};
+use crate::{baseline, history, host, kernels, parent_death, repro, resume, runtime, snapshots};
 
 /// Memory of one cell in MiB, with all its levels and QEMU's own, for the estimate before a run.
 const CELL_MEMORY_MIB: u64 = 3 * 1024;
@@ -76,6 +76,8 @@ pub fn start(
         let choice = metal(arguments.metal);
         let trial = NativeTrial {
             choice,
+            disposable_host: arguments.disposable_host,
+            resumed: resumed.as_ref().map(Resumed::folder),
             catalog: &catalog,
             store: &store,
             builds: &builds,
@@ -94,6 +96,7 @@ pub fn start(
             deny_skips: deny_skips.clone(),
             profile: profile.cloned(),
             suppose_images: false,
+            disposable_host: arguments.disposable_host,
             replaces_l0: arguments.kernels.replace_l0(),
         };
         let mut plan = RunPlan::new(cells, &matrix, &catalog, &natives, &options);
@@ -222,6 +225,11 @@ async fn boot_cells(
         print(&format!("\n{}records: {}\n", report::matrix(&outcome, &style), outcome.folder.display()));
     }
     history::feed(&results);
+    if arguments.disposable_host
+        && let Some(code) = host::after_run(&outcome.folder, signals.exit_code().is_some())?
+    {
+        return Ok(code);
+    }
     let was_paused = debug_server.is_some_and(|server| server.was_paused());
     if outcome.run.interrupted && !was_paused {
         note!("interrupted: {} of {} cells have a verdict", outcome.records.len(), outcome.run.cells);

@@ -374,6 +374,34 @@ fn records_that_cannot_be_written_are_an_error_with_its_reason(#[case] results: 
 }
 
 #[test]
+fn emulated_metal_needs_no_disposable_host() {
+    let run = run(&["run-matrix", "rhel-8-enable-nesting/amd/*", "--metal", "emulated", "--disposable-host"]);
+    assert_eq!(run.code, Some(2), "{run:#?}");
+    assert!(run.stderr_words().contains("--disposable-host needs --metal native"), "{run:#?}");
+}
+
+#[test]
+fn cells_that_change_l0_are_for_disposable_hosts() {
+    let list = run(&[
+        "list",
+        "--machines",
+        "--format",
+        "json",
+        "rhel-8-enable-nesting/amd/*",
+        "rhel-8-preview/amd/*",
+    ]);
+    assert_eq!(list.code, Some(0), "{list:#?}");
+    for row in json_lines(&list.stdout) {
+        let changes = row["cell"].as_str().unwrap().starts_with("rhel-8-enable-nesting/");
+        assert_eq!(row["disposable-host"], changes, "{row:#}");
+        assert_eq!(row["metals"].as_array().unwrap().contains(&"native".into()), !changes, "{row:#}");
+    }
+    let disposable = "amd,bare-metal,debian-11,disposable-host";
+    let jobs = run(&["ci-matrix", "rhel-8-enable-nesting/amd/*", "--runner", disposable]);
+    assert!(jobs.stdout.contains("--metal native --deny-skip '*' --disposable-host"), "{jobs:#?}");
+}
+
+#[test]
 fn the_list_shows_every_cell_with_what_would_boot() {
     let text = run(&[&["list"][..], &SOME_CELLS].concat());
     let json = run(&[&["list", "--format", "json"][..], &SOME_CELLS].concat());

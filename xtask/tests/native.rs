@@ -38,6 +38,8 @@ struct Tried {
     said: String,
     left: Vec<String>,
     files: String,
+    /// What can be changed on the machine, each time that it was asked.
+    states: Vec<String>,
 }
 
 impl Machine {
@@ -128,6 +130,7 @@ impl Machine {
                 }
                 "@@said" => now.said = format!("{}{rest}\n", now.said),
                 "@@left" => now.left.push(rest.to_owned()),
+                "@@state" => now.states.push(rest.to_owned()),
                 "@@files" => rest.clone_into(&mut now.files),
                 _ => json.extend(serde_json::from_str::<Value>(line)),
             }
@@ -142,6 +145,14 @@ impl Machine {
 
 fn folder() -> PathBuf {
     scenarios("native")
+}
+
+impl Tried {
+    /// Whether these words were printed. Errors are wrapped, also inside paths.
+    fn has_said(&self, words: &str) -> bool {
+        let squeezed = |text: &str| text.replace(|c: char| c.is_whitespace() || matches!(c, '│' | '×'), "");
+        squeezed(&self.said).contains(&squeezed(words))
+    }
 }
 
 /// A file for the machine.
@@ -178,8 +189,11 @@ fn given(cache: &Path, recipe: &Recipe, images: &[Image]) -> Vec<Given> {
         one(&format!("nest/recipes/{}.toml", recipe.name()), recipe.path().to_owned()),
     ];
     given.extend(all_of(&recipe.path().with_file_name("init"), "nest/recipes/init"));
-    for file in ["systems.toml", "documents/nestmatrix.toml", "native/stack.toml", "native/guest.toml"] {
-        given.push(one(&format!("nest/scenarios/{file}"), folder().join("scenarios").join(file)));
+    let scenarios =
+        ["stack", "guest", "enable-nesting", "waits", "persist"].map(|name| format!("native/{name}.toml"));
+    let others = ["systems.toml", "documents/nestmatrix.toml"].map(str::to_owned);
+    for file in scenarios.into_iter().chain(others) {
+        given.push(one(&format!("nest/scenarios/{file}"), folder().join("scenarios").join(&file)));
     }
     let refs = all_of(&cache.join("refs"), "nest/cache/refs").into_iter();
     given.extend(refs.filter(|file| name_of(&file.from).starts_with(recipe.name())));
@@ -302,6 +316,113 @@ fn the_doctor_names_what_the_machine_lacks(name: &str, lacking: &[&str], mend: &
     assert!(mend.iter().all(|command| commands.contains(command)), "{findings:#?}");
 }
 
+fn a_machine_is_changed_only_with_its_administrators_permission(name: &str, why: &str) {
+    let tried = Machine::get().tried(name);
+    assert_eq!((tried.run_code, tried.verdicts.len()), (2, 0), "{tried:#?}");
+    assert!(tried.has_said(why), "{}", tried.said);
+}
+
+fn a_disposable_host_is_changed_by_a_cell_and_restored() {
+    let tried = Machine::get().tried("disposable");
+    assert_eq!(tried.doctor.as_ref().unwrap()["host"]["disposable-host"]["permitted"], true, "{tried:#?}");
+    assert_eq!(tried.run_code, 0, "{tried:#?}");
+    let [cell] = tried.verdicts.as_slice() else { panic!("{tried:#?}") };
+    assert_eq!((&cell["verdict"], &cell["metal"]), (&"pass".into(), &"native".into()), "{cell:#}");
+    assert_eq!(cell["steps"].as_array().unwrap().len(), 6, "{cell:#}");
+    let [before, after] = tried.states.as_slice() else { panic!("{tried:#?}") };
+    assert_eq!(before, after);
+    assert!(before.starts_with("1 640:104 0 "), "{before}");
+    assert_eq!(tried.left, Vec::<String>::new(), "the journal is removed");
+    let changes = cell["host_changes"].as_array().unwrap();
+    let change = |what: &str| {
+        let change = changes.iter().find(|change| change["what"] == what);
+        change.unwrap_or_else(|| panic!("{what}: {changes:#?}"))
+    };
+    assert!(changes.iter().all(|change| change["restored"] == true), "{changes:#?}");
+    let pages = change("/proc/sys/vm/nr_hugepages");
+    assert_eq!((&pages["found"], &pages["left"]), (&"0".into(), &"4".into()));
+    let gone = change("/etc/modprobe.d/other.conf");
+    assert_eq!((&gone["found"], &gone["left"]), (&"options other x=1\n".into(), &Value::Null));
+    let parameters = change("/etc/modprobe.d/zz-nestmatrix.conf");
+    assert_eq!(parameters["left"], "options kvm nested=0\noptions kvm_amd nested=0\n");
+    change("/dev/kvm");
+    change("/etc/modprobe.d");
+}
+
+fn an_interrupted_run_restores_the_machine_first() {
+    let tried = Machine::get().tried("interrupted");
+    assert_eq!(tried.run_code, 130, "{tried:#?}");
+    let [before, meanwhile, after] = tried.states.as_slice() else { panic!("{tried:#?}") };
+    assert_eq!(before, after);
+    assert!(meanwhile.starts_with("0 600:0 4 "), "{meanwhile}");
+}
+
+fn what_a_killed_run_changed_is_restored_by_the_next_command() {
+    let machine = Machine::get();
+    let before = &machine.tried("interrupted").states[0];
+    let killed = machine.tried("killed");
+    assert!(killed.has_said("another run of nestmatrix is using this host (process "), "{killed:#?}");
+    assert!(killed.states[0].starts_with("0 600:0 4 "), "{killed:#?}");
+    assert_eq!(killed.left, Vec::<String>::new(), "its processes ended with it");
+
+    let user = machine.tried("killed-and-a-user");
+    assert_eq!((user.run_code, user.verdicts.len()), (3, 0), "{user:#?}");
+    assert!(user.has_said("restore it first: sudo cargo xtask host restore"), "{user:#?}");
+
+    let said = "a run that has not ended has changed this host for waits/amd/debian-13/debian-13";
+    let another = machine.tried("killed-and-another-run");
+    assert!(another.said.starts_with(said), "{another:#?}");
+    let change = "/etc/modprobe.d/kvm.conf: found \"options kvm_amd nested=1\\n\", left \"options kvm_amd nested=0\\n\", restored";
+    assert!(another.has_said(change), "{another:#?}");
+    assert_eq!(another.states, std::slice::from_ref(before));
+
+    let restored = machine.tried("killed-and-restored");
+    assert!(restored.said.starts_with(said), "{restored:#?}");
+    assert!(restored.has_said("this host is as it was found; there is nothing to restore"), "{restored:#?}");
+    assert!(restored.has_said("`host restore` changes this machine, which needs root"), "{restored:#?}");
+    assert_eq!(restored.states, std::slice::from_ref(before));
+}
+
+fn a_cell_continues_after_it_has_rebooted_the_machine() {
+    let tried = Machine::get().tried("reboots");
+    assert_eq!(tried.run_code, 0, "{tried:#?}");
+    let [cell] = tried.verdicts.as_slice() else { panic!("{tried:#?}") };
+    assert_eq!((&cell["verdict"], &cell["metal"]), (&"pass".into(), &"native".into()), "{cell:#}");
+    let steps: Vec<(&str, &str)> = cell["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| (step["name"].as_str().unwrap(), step["output"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("make off the default", ""),
+        ("reboot with the default", "L0 is up again; nested=0"),
+        ("parameter says off", "0"),
+        ("add a line", ""),
+        ("reboot", "L0 is up again; nested=1"),
+        ("parameter says on", "1"),
+    ];
+    assert_eq!(steps, expected);
+    let [before, first, second, after] = tried.states.as_slice() else { panic!("{tried:#?}") };
+    assert_eq!(before, after);
+    assert!(
+        first.starts_with("0 600:0 0 ") && first.ends_with("options kvm_amd nested=0;options other x=1;"),
+        "{first}"
+    );
+    assert!(second.starts_with("1 600:0 0 "), "{second}");
+    let file = &cell["host_changes"].as_array().unwrap()[1];
+    assert_eq!(
+        (&file["what"], &file["restored"]),
+        (&"/etc/modprobe.d/kvm.conf".into(), &true.into()),
+        "{cell:#}"
+    );
+    assert!(
+        tried.said.contains("persist/amd/debian-13/debian-13 reboots this machine now; afterwards: "),
+        "{tried:#?}"
+    );
+    assert!(tried.said.contains("resuming: 0 of 1 cells have a verdict"), "{tried:#?}");
+}
+
 trials! {
     an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence;
     a_machine_below_which_a_hypervisor_shows_itself_is_l0_and_its_record_says_that;
@@ -324,6 +445,17 @@ trials! {
             "needs a KVM that runs stock guests: /dev/kvm opens here, but a trial guest failed (l1-boot: "
         ),
     };
+    a_machine_is_changed_only_with_its_administrators_permission {
+        without_a_file("no-permission-file", "there is no /etc/nestmatrix/disposable-host"),
+        of_another_machine("permission-of-another", "does not have this machine's own machine-id"),
+        writable_by_others("permission-writable", "can be written by others: run chmod go-w on it"),
+        without_root("permission-without-root", "needs root: run it with sudo"),
+        of_emulated_metal("permission-of-emulated-metal", "--disposable-host needs --metal native"),
+    };
+    a_disposable_host_is_changed_by_a_cell_and_restored;
+    an_interrupted_run_restores_the_machine_first;
+    what_a_killed_run_changed_is_restored_by_the_next_command;
+    a_cell_continues_after_it_has_rebooted_the_machine;
     the_doctor_names_what_the_machine_lacks {
         works("works", &[], &[]),
         nesting_off("nesting-off", &["nested-parameter"], &["sudo modprobe -r kvm_amd", "sudo modprobe kvm_amd nested=1"]),

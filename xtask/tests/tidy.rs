@@ -110,6 +110,7 @@ const ROOMS: &[&str] = &[
     "surroundings",
     "domain_xml",
     "reproduce",
+    "disposable_host",
     "records",
     "mutation",
     "user_command",

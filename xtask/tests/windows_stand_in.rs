@@ -234,6 +234,7 @@ fn booted(cpu: &str) -> Observation {
         from: None,
         saver: None,
         asks_cpu_models: false,
+        rebooted: None,
         inspector: None,
         images: BTreeMap::new(),
     };

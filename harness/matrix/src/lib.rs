@@ -5,13 +5,14 @@
 //! [`mutation`] damages cells on purpose, and [`ci`] gives cells to kinds of machines. [`report`] shows records, a [`history`]
 //! keeps what many runs saw, [`document_errata`] say what that means for a document's author, and a [`trace`] shows when each part
 //! of a run happened. [`metal_errata`] compares an emulator with what its errata say. [`domain_xml`] turns libvirt's description of a
-//! machine into a scenario. What is read of a run's folder stays [`contained`] in it. The floors below are the crates
+//! machine into a scenario. A [`disposable_host`] may be changed by cells as their L0, and is restored. What is read of a run's folder stays [`contained`] in it. The floors below are the crates
 //! `nestmatrix-stack` (levels inside each other), `nestmatrix-vmm` (one virtual machine) and `nestmatrix-model` (the vocabulary);
 //! none of them knows this one.
 
 pub mod ci;
 pub mod contained;
 pub mod debug_server;
+pub mod disposable_host;
 pub mod doctor;
 pub mod document_errata;
 pub mod domain_xml;

@@ -58,6 +58,7 @@ fn host(probe: &Probe) -> HostSummary {
         kernel: probe.facts.kernel.clone(),
         guest_of: None,
         l0_of_cells: 0,
+        disposable_host: None,
     }
 }
 

@@ -91,6 +91,7 @@ fn cell(plan: &StackPlan) -> Reproduction<'_> {
         plan,
         steps: &[],
         faults: &[],
+        changes_host: false,
         limits: Limits::new(plan.metal, 1.0),
         program: plan.profile.qemu,
         emulator: Some(image("qemu", "emulator")),
@@ -114,6 +115,18 @@ fn assert_is_a_script(script: &str) {
     let place = tempfile::tempdir().unwrap();
     let checked = sh(script, &["-n"], place.path());
     assert!(checked.status.success(), "{}\n{script}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
+fn a_cell_that_changes_the_machine_it_runs_on_is_described_and_not_run() {
+    let plan = plan(Architecture::Amd, 1..=2, Metal::Native);
+    let place = tempfile::tempdir().unwrap();
+    let script = Reproduction { changes_host: true, ..cell(&plan) }.script().unwrap();
+    let run = sh(&script, &[], place.path());
+    let said = String::from_utf8_lossy(&run.stderr).into_owned() + &String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(2), "{said}");
+    let why = "the cell changes the machine on which it runs, and a script does not restore that";
+    assert!(said.contains(why), "{said}");
 }
 
 #[test]

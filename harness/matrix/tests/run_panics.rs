@@ -73,6 +73,7 @@ fn run(place: &Path, jobs: usize, progress: Option<BuildPanics>, listener: Rc<dy
         profile: None,
         replaces_l0: false,
         suppose_images: false,
+        disposable_host: false,
     };
     let plan = RunPlan::new(cells, &matrix, &catalog, &NativeMetals::new(), &options);
     let store = StoreOptions {

@@ -16,7 +16,7 @@ use super::program::UserProgram;
 use super::save::SnapshotSaver;
 use super::snapshots::Snapshot;
 use super::stack::Stack;
-use super::{Cancellation, LevelPlan, Limits, Observation, StackPlan, Stop};
+use super::{Cancellation, HostReboot, LevelPlan, Limits, Observation, StackPlan, Stop};
 use crate::host::Host;
 
 /// Is notified when stages begin.
@@ -55,6 +55,8 @@ pub struct BootRequest<'a> {
     pub saver: Option<&'a dyn SnapshotSaver>,
     /// Pauses it and queries its levels, in a debug session.
     pub inspector: Option<&'a dyn Inspector>,
+    /// What was done before this machine, which is L0, was rebooted, if this boot continues after that.
+    pub rebooted: Option<&'a HostReboot>,
     /// Asks the QEMU of the innermost level which CPU models it can run.
     pub asks_cpu_models: bool,
     /// The image of each level; the offer of its QEMU is remembered with it.

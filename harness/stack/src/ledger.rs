@@ -7,7 +7,7 @@ use nestmatrix_model::{LevelNumber, Stage};
 use nestmatrix_vmm::qemu::{CpuModel, Machine};
 
 use super::machines::{FIRMWARE, MachineId};
-use super::{LevelFacts, Measurements, Observation, StageTime, StepRecord, Stop, Usage, measure};
+use super::{HostReboot, LevelFacts, Measurements, Observation, StageTime, StepRecord, Stop, Usage, measure};
 
 /// The record of a stack.
 pub(super) struct Ledger {
@@ -23,6 +23,8 @@ pub(super) struct Ledger {
     pub(super) paused: Duration,
     /// Whether it was restored, if it should have been.
     pub(super) restored: Option<bool>,
+    /// The boot id of this machine, if that is to be rebooted now.
+    pub(super) host_boot_id: Option<String>,
 }
 
 impl Ledger {
@@ -37,6 +39,7 @@ impl Ledger {
             cpu_models: None,
             paused: Duration::ZERO,
             restored: None,
+            host_boot_id: None,
         }
     }
 
@@ -109,7 +112,13 @@ impl Ledger {
             facts.last_lines = last_lines(*level);
         }
         measure::compare(&mut self.levels);
+        let host_reboot = self.host_boot_id.map(|boot_id| {
+            // The last one is the reboot.
+            let before = self.steps.len().saturating_sub(1);
+            HostReboot { steps: self.steps[..before].to_vec(), boot_id }
+        });
         Observation {
+            host_reboot,
             stages: self.stages,
             levels: self.levels,
             steps: self.steps,

@@ -7,7 +7,7 @@ use nestmatrix_model::{LevelNumber, Stage};
 use nestmatrix_vmm::qemu::CpuModel;
 use serde::{Deserialize, Serialize};
 
-use super::{Loops, Measurements, StepRecord, Stop, Traffic};
+use super::{HostReboot, Loops, Measurements, StepRecord, Stop, Traffic};
 
 /// When a stage began and ended, in seconds since the cell began.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -92,6 +92,8 @@ pub struct Observation {
     pub usage: Usage,
     /// How long it was paused in a debug session.
     pub paused: Duration,
+    /// What was done before this machine has to be rebooted, if the boot ended for that.
+    pub host_reboot: Option<HostReboot>,
 }
 
 /// What an emulator used of this machine.
@@ -131,6 +133,7 @@ impl Observation {
             restored: None,
             usage: Usage::default(),
             paused: Duration::ZERO,
+            host_reboot: None,
         }
     }
 }

@@ -21,7 +21,7 @@ use super::machines::{MachineId, Machines};
 use super::program::Archive;
 use super::second_machine::SecondMachine;
 use super::watch::{Abort, Watch};
-use super::{Hypervisor, InnermostReport, Limit, Measurements, Stop};
+use super::{HostReboot, Hypervisor, InnermostReport, Limit, Measurements, Stop};
 use crate::host::{Host, HostError};
 
 /// A stack that boots.
@@ -43,6 +43,8 @@ pub(super) struct Stack<'a> {
     pub(super) limits: WaitLimits,
     /// The programs that the initramfs of the innermost level brings.
     pub(super) archive: Option<Archive>,
+    /// What was done before this machine was rebooted, until the step behind the reboot.
+    pub(super) rebooted: Option<HostReboot>,
     /// The current stage.
     pub(super) stage: Stage,
     pub(super) ledger: Ledger,
@@ -70,6 +72,7 @@ impl<'a> Stack<'a> {
             clocks: Clocks::default(),
             limits: WaitLimits::new(request.limits),
             archive: None,
+            rebooted: request.rebooted.cloned(),
             stage: Stage::Provision,
             ledger: Ledger::new(request.started, measurements),
         }

@@ -73,6 +73,9 @@ impl Stack<'_> {
         let steps = self.request.steps;
         for (index, step) in steps.iter().enumerate().filter(|(_, step)| step.after == done) {
             self.enter(Stage::Step(u8::try_from(index + 1).unwrap_or(u8::MAX)));
+            if self.was_taken_before_reboot(step).await? {
+                continue;
+            }
             self.limits.step_total = self.total_of_step(step.on, step.timeout).await?;
             let taken = self.take(step).await;
             self.limits.step_total = None;
@@ -153,6 +156,7 @@ impl Stack<'_> {
     ) -> Result<String, Stop> {
         match action {
             OwnAction::Measure => self.measure(on).await,
+            OwnAction::Reboot if self.is_this_machine(on) => Err(self.end_for_host_reboot(on).await),
             OwnAction::Reboot => Box::pin(self.reboot(on)).await,
             // A boot takes steps, so the future is recursive and needs a box.
             OwnAction::BootAnother => Box::pin(self.boot_another(on)).await,

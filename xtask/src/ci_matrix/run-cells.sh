@@ -20,10 +20,16 @@ fi
 
 # tmt takes what is in this folder from the machine. Logs must be in it, too.
 results=$TMT_TEST_DATA/runs
-# Verdicts of an earlier try must not count as those of this one.
-rm -f "$TMT_TEST_DATA/results.yaml" "$results/latest"
+# A cell of a disposable host may have rebooted the machine. Otherwise, verdicts of an earlier try must not count as those of this one.
+if [ "${TMT_REBOOT_COUNT:-0}" != 0 ] && [ -e "$results/latest" ]; then
+    set -- --resume "$results/latest"
+else
+    rm -f "$TMT_TEST_DATA/results.yaml" "$results/latest"
+fi
 status=0
 "${program[@]}" run-matrix "$@" --results "$results" || status=$?
+# The machine reboots now, and tmt runs this script again.
+[ "$status" != 5 ] || exit "$status"
 # If there is no run, this fails, and tmt reports an error, since it finds no results. Cells without a verdict are errors, too.
 "${program[@]}" report --results "$results" --format tmt --output "$TMT_TEST_DATA/results.yaml"
 exit "$status"

@@ -10,6 +10,7 @@ Exit codes:
   2    bad usage or bad input
   3    the harness or its machine failed; the result is incomplete
   4    nothing ran: no cell matched, or all were skipped; a shard in which nothing ran exits with 0
+  5    run-matrix --disposable-host: a cell reboots this machine now; resume the run afterwards
   125  run-matrix --kernel, instead of 3 and 4: the kernel could not be tested, so `git bisect run`
        skips it; 128, instead of 2, stops `git bisect run`
   130  interrupted (Ctrl-C); 129 and 143 for SIGHUP and SIGTERM

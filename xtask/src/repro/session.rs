@@ -47,6 +47,7 @@ pub fn start(arguments: Repro) -> Result<ExitCode, Failure> {
         metal: arguments.metal,
         pace: Pace { jobs: Some(Jobs(Some(1))), timeouts: arguments.timeouts },
         cold: true,
+        disposable_host: false,
         repeat: None,
         snapshot_limit: 0,
         results: arguments.results,

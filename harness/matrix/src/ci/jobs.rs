@@ -12,7 +12,7 @@ use nestmatrix_stack::Metal;
 use crate::records::{in_one_line, no_machine};
 use crate::run::{
     Fate, Feature, MetalChoice, NativeMetal, PlanOptions, Planned, Requirement, RunPlan, Runner,
-    kind_of_guest, outermost_program, touches_this_machine, why_barred,
+    kind_of_guest, machine_change, outermost_program, why_barred,
 };
 use crate::scenario::{Cell, Denied, Matrix};
 use crate::surroundings::Surroundings;
@@ -23,6 +23,8 @@ use super::memory::memory_mib;
 const BARE_METAL: &str = "bare-metal";
 /// How the label of runners begins that are virtual machines of a system: `guest-of-aws`.
 const GUEST_OF: &str = "guest-of-";
+/// The label of bare machines that cells may change.
+const DISPOSABLE_HOST: &str = "disposable-host";
 /// The label of runners on which emulators run.
 const EMULATED: &str = "emulated";
 
@@ -42,6 +44,8 @@ struct Native {
     system: (String, String),
     /// The id of the system that it is a guest of; none for a bare machine.
     guest_of: Option<String>,
+    /// Whether cells may change it.
+    disposable: bool,
 }
 
 /// Why labels do not make a kind of machines.
@@ -99,6 +103,7 @@ impl FromStr for RunnerKind {
                 architecture: *architecture,
                 system: systems.remove(0),
                 guest_of: kinds.remove(0),
+                disposable: has(DISPOSABLE_HOST),
             }),
             (1, false, [_], _) => return Err(BadLabels::System),
             (1, false, ..) => return Err(BadLabels::Architecture),
@@ -118,6 +123,7 @@ impl RunnerKind {
             around.into_iter().map(|system| Feature::GuestOf(system.name.clone())).fold(runner, Runner::with);
         let module = ArchInfo::of(*architecture).kvm_module.to_owned();
         let runner = runner.with(Feature::KvmDevice(module)).with(Feature::KvmGuests);
+        let runner = if self.is_disposable() { runner.with(Feature::DisposableHost) } else { runner };
         match self.cpu_flag() {
             Some(flag) => runner.with(Feature::CpuFlag(flag.to_owned())),
             None => runner,
@@ -144,6 +150,11 @@ impl RunnerKind {
     /// The flag in /proc/cpuinfo that its processors must have, if there is one.
     pub fn cpu_flag(&self) -> Option<&'static str> {
         ArchInfo::of(self.native.as_ref()?.architecture).virtualization_flag
+    }
+
+    /// Whether cells may change such a machine as their L0.
+    pub fn is_disposable(&self) -> bool {
+        self.native.as_ref().is_some_and(|native| native.disposable)
     }
 
     /// The metal of L0 on such a machine.
@@ -252,8 +263,8 @@ fn everywhere_unmet(cell: &Cell, catalog: &Catalog) -> String {
     if let Some(around) = cell.l0_around() {
         return format!("needs {}", kind_of_guest(&around.name));
     }
-    let native = match touches_this_machine(cell) {
-        Some(what) => format!("{what}, and there the machine is L0"),
+    let native = match machine_change(cell).filter(|change| !change.is_restorable) {
+        Some(change) => format!("{}, and there the machine is {}", change.what, change.machine),
         None => needs(Metal::Native),
     };
     let emulated = why_barred(cell).unwrap_or_else(|| needs(Metal::Emulated));
@@ -264,7 +275,8 @@ impl RunnerKind {
     /// What would happen to these cells there.
     fn plan(&self, cells: &[Cell], matrix: &Matrix, catalog: &Catalog, denied: Denied) -> RunPlan {
         let metal = if self.native.is_some() { MetalChoice::Native } else { MetalChoice::Emulated };
-        let options = PlanOptions { metal, denied, ..PlanOptions::default() };
+        let options =
+            PlanOptions { metal, denied, disposable_host: self.is_disposable(), ..PlanOptions::default() };
         let native = self.native.iter().map(|Native { architecture, system: (os, version), .. }| {
             let machine = NativeMetal::named(os.clone(), version.clone());
             (*architecture, Ok(machine.inside(Surroundings::of_guest(self.guest_of(), matrix))))
@@ -279,11 +291,19 @@ pub fn requirement(cell: &Cell, catalog: &Catalog, metal: Metal) -> Requirement 
     let impossible = Requirement::Any(Vec::new());
     match metal {
         _ if cell.no_machine.is_some() => impossible,
-        Metal::Native if touches_this_machine(cell).is_some() => impossible,
-        Metal::Native => match cell.l0_around() {
-            Some(around) => Requirement::guest_of(cell.architecture, &around.name),
-            None => Requirement::native_metal(cell.architecture),
-        },
+        Metal::Native => {
+            let native = match cell.l0_around() {
+                Some(around) => Requirement::guest_of(cell.architecture, &around.name),
+                None => Requirement::native_metal(cell.architecture),
+            };
+            match machine_change(cell) {
+                Some(change) if change.is_restorable => {
+                    Requirement::All(vec![native, Requirement::Has(Feature::DisposableHost)])
+                }
+                Some(_) => impossible,
+                None => native,
+            }
+        }
         Metal::Emulated if why_barred(cell).is_some() => impossible,
         Metal::Emulated => {
             let program = outermost_program(cell, metal);
@@ -437,6 +457,24 @@ mod tests {
         let jobs = Jobs::new(matrix.cells(), &matrix, &catalog, &kinds, Denied::default());
         let all_around = |job: &Job| job.cells.iter().all(|cell| cell.contains("/aws/"));
         assert!(jobs.jobs.len() == 1 && jobs.jobs.iter().all(all_around), "{jobs:#?}");
+    }
+
+    #[rstest]
+    #[case::ordinary("amd,bare-metal,debian-11", false)]
+    #[case::disposable("amd,bare-metal,debian-11,disposable-host", true)]
+    fn only_machines_that_may_be_changed_get_cells_that_change_them(
+        #[case] labels: &str,
+        #[case] gets: bool,
+    ) {
+        let (matrix, catalog) = project();
+        let kinds = kinds(&[labels]);
+        let changes = |cell: &&Cell| cell.name.as_str().starts_with("rhel-8-enable-nesting/amd/");
+        let cells: Vec<Cell> = matrix.cells().iter().filter(changes).cloned().collect();
+        let jobs = Jobs::new(&cells, &matrix, &catalog, &kinds, Denied::default());
+        assert_eq!((!jobs.jobs.is_empty(), jobs.nowhere.is_empty()), (gets, gets), "{jobs:#?}");
+        if let [(_, why)] = jobs.nowhere.as_slice() {
+            assert!(why.contains("a KVM that runs stock guests) and a disposable host;"), "{why}");
+        }
     }
 
     #[test]

@@ -22,8 +22,17 @@ pub struct CellMachines {
     /// The kind of machine that native metal has to be, if L0 is a system that is around it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest_of: Option<String>,
+    /// Whether it could run on native metal, but only on a disposable host.
+    pub disposable_host: bool,
     /// Why no machine can run it, as its scenario or its systems say.
     pub no_machine: Option<String>,
+}
+
+impl CellMachines {
+    /// Whether no machine could run it.
+    pub fn is_nowhere(&self) -> bool {
+        self.metals.is_empty() && !self.disposable_host
+    }
 }
 
 /// The kinds of machines that could run each of some cells.
@@ -36,22 +45,27 @@ impl Machines {
         let supposed =
             |cell: &Cell| (cell.architecture, Ok(NativeMetal::named(String::new(), String::new())));
         let natives: NativeMetals = cells.iter().map(supposed).collect();
-        let plan = |metal| {
+        let plan = |metal, disposable_host| {
             let cells = cells.iter().map(|cell| Cell { no_machine: None, ..cell.clone() });
-            let options = PlanOptions { metal, suppose_images: true, ..PlanOptions::default() };
+            let options =
+                PlanOptions { metal, disposable_host, suppose_images: true, ..PlanOptions::default() };
             RunPlan::new(cells, matrix, catalog, &natives, &options)
         };
-        let plans = [MetalChoice::Emulated, MetalChoice::Native].map(plan);
+        let plans = [MetalChoice::Emulated, MetalChoice::Native].map(|metal| plan(metal, false));
+        let disposable = plan(MetalChoice::Native, true);
         let of = |(index, cell): (usize, &Cell)| {
             let metal = |plan: &RunPlan| match &plan.cells[index].fate {
                 Fate::Boots { metal, .. } => Some(*metal),
                 Fate::Skipped(_) => None,
             };
+            let metals: Vec<Metal> = plans.iter().filter_map(metal).collect();
+            let on_disposable = metal(&disposable).is_some();
             CellMachines {
                 cell: cell.name.clone(),
                 architecture: cell.architecture,
-                metals: plans.iter().filter_map(metal).collect(),
                 guest_of: cell.l0_around().map(|l0| kind_of_guest(&l0.name)),
+                disposable_host: on_disposable && !metals.contains(&Metal::Native),
+                metals,
                 no_machine: cell.no_machine.clone(),
             }
         };
@@ -81,7 +95,7 @@ mod tests {
         let machines = Machines::new(matrix.cells(), &matrix, &catalog);
         let wrong = |says: bool| -> Vec<&CellName> {
             let wrong = machines.cells().iter().filter(|cell| {
-                cell.metals.is_empty() != cell.no_machine.is_some() && cell.no_machine.is_some() == says
+                cell.is_nowhere() != cell.no_machine.is_some() && cell.no_machine.is_some() == says
             });
             wrong.map(|cell| &cell.cell).collect()
         };

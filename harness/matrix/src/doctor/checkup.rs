@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::checks::{Place, Proof, Subject, findings};
 use super::finding::{Finding, Status};
 use super::probe::Probe;
+use crate::disposable_host::{HostPaths, Journal, permitted};
 use crate::media::Documented;
 use crate::run::MetalChoice;
 use crate::scenario::CellName;
@@ -71,6 +72,28 @@ pub struct HostSummary {
     pub guest_of: Option<GuestOf>,
     /// The number of cells whose L0 that is.
     pub l0_of_cells: usize,
+    /// Whether it is a disposable host, which cells may change as their L0; `None` for a level.
+    pub disposable_host: Option<DisposableHost>,
+}
+
+/// Whether cells may change a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DisposableHost {
+    /// Whether its administrator permits it.
+    pub permitted: bool,
+    /// Why not, or why that can't be seen.
+    pub why: Option<String>,
+    /// Whether nothing on it is still changed.
+    pub restored: bool,
+}
+
+impl DisposableHost {
+    /// Whether cells may change this machine.
+    pub(super) fn of(paths: &HostPaths) -> Self {
+        let why = permitted(paths).err().map(|refused| refused.why);
+        Self { permitted: why.is_none(), why, restored: !Journal::exists(paths) }
+    }
 }
 
 /// What a host can run of one architecture and what is missing.
@@ -201,6 +224,7 @@ impl HostSummary {
             kernel: probe.facts.kernel.clone(),
             guest_of: None,
             l0_of_cells: 0,
+            disposable_host: None,
         }
     }
 }

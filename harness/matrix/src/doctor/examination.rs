@@ -13,9 +13,11 @@ use super::checks::{
     EmulatorSupply, Inventory, Place, Proof, SourceState, Subject, findings, media_findings, own_architecture,
 };
 use super::checkup::{
-    ArchitectureCheckup, Checkup, DocumentCheckup, FORMAT, HostSummary, MetalCheckup, Reason, Selected,
+    ArchitectureCheckup, Checkup, DisposableHost, DocumentCheckup, FORMAT, HostSummary, MetalCheckup, Reason,
+    Selected,
 };
 use super::probe::Probe;
+use crate::disposable_host::HostPaths;
 use crate::media::{Documented, MediumRow};
 use crate::records::SkipReason;
 use crate::run::{
@@ -121,9 +123,10 @@ impl Examination<'_> {
             Documented::of_plans(self.catalog, |catalog| plan_with(catalog, cells.clone(), self.metal));
         let host = seen.values().next().map(|seen| HostSummary::of(&seen.probe)).unwrap_or_default();
         let host = self.with_surroundings(host, &cells);
+        let disposable_host = Some(DisposableHost::of(&HostPaths::of_this_machine()));
         Ok(Checkup {
             format: FORMAT,
-            host,
+            host: HostSummary { disposable_host, ..host },
             metal: self.metal,
             documents: documents(self.matrix, &native, &emulated),
             media: media_findings(&MediumRow::all(self.catalog)),

@@ -15,7 +15,8 @@ pub use checks::{
     EmulatorSupply, Inventory, Place, Proof, SourceState, Subject, findings, media_findings, own_architecture,
 };
 pub use checkup::{
-    ArchitectureCheckup, Checkup, DocumentCheckup, FORMAT, HostSummary, MetalCheckup, Reason, Selected,
+    ArchitectureCheckup, Checkup, DisposableHost, DocumentCheckup, FORMAT, HostSummary, MetalCheckup, Reason,
+    Selected,
 };
 pub use examination::Examination;
 pub use finding::{Check, Finding, Status};

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{DiskRecord, GuestRecord, SkipReason, UefiRecord, VerdictWord, in_one_line};
 use crate::contained::RelativeFolder;
+use crate::disposable_host::HostChange;
 use crate::scenario::{Cell, CellName, Expectation, Fingerprint, KnownFlaky, Tier};
 use crate::surroundings::GuestOf;
 
@@ -222,6 +223,9 @@ pub struct CellRecord {
     pub steps: Vec<StepRecord>,
     /// The stages that it went through, in seconds since the cell began.
     pub stages: Vec<StageTime>,
+    /// What it changed on this machine, if it was a disposable host. Absent in runs of earlier versions.
+    #[serde(default)]
+    pub host_changes: Vec<HostChange>,
     /// The snapshot that it was restored from, if it was.
     #[serde(alias = "continued")]
     pub restored: Option<Restored>,
@@ -288,6 +292,7 @@ impl CellRecord {
             evidence: None,
             steps: Vec::new(),
             stages: Vec::new(),
+            host_changes: Vec::new(),
             restored: None,
             cold: None,
             attempts: Vec::new(),

@@ -165,6 +165,13 @@ pub struct Resumed {
     is_extended: bool,
 }
 
+impl Resumed {
+    /// The run's folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
 /// A run's folder, and what the run has when cells begin to boot.
 pub(crate) struct Begun {
     pub(crate) folder: RunFolder,

@@ -17,6 +17,9 @@ const REASONS: usize = 5;
 pub fn checkup(checkup: &Checkup, style: &Style) -> String {
     let mut out = style.paint(Role::Heading, &wrapped(&host(checkup), 0, 2, style.width));
     out.push('\n');
+    if let Some(line) = disposable_host(checkup) {
+        out.push_str(&format!("{}\n", wrapped(&line, 0, 2, style.width)));
+    }
     if let Some(surroundings) = surroundings(checkup) {
         out.push_str(&wrapped(&surroundings, 0, 2, style.width));
         out.push('\n');
@@ -51,6 +54,20 @@ pub fn checkup(checkup: &Checkup, style: &Style) -> String {
         out.push('\n');
     }
     out
+}
+
+/// Whether cells may change this machine; nothing for a level.
+fn disposable_host(checkup: &Checkup) -> Option<String> {
+    let of_host = checkup.host.disposable_host.as_ref()?;
+    let mut text = "disposable host: ".to_owned();
+    match &of_host.why {
+        None => text.push_str("yes, run-matrix --metal native --disposable-host runs cells that change L0"),
+        Some(why) => text.push_str(&format!("no, {why}")),
+    }
+    if !of_host.restored {
+        text.push_str(&format!("; a run changes it now or was killed (`sudo {PROGRAM} host restore`)"));
+    }
+    Some(one_line(&text))
 }
 
 /// `this machine: GenuineIntel, x86_64, 2 processors, 23.5 GiB of memory; debian 12, Linux 6.1.0`.

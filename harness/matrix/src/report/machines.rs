@@ -14,8 +14,8 @@ use crate::ci::{CellMachines, Machines};
 pub fn machines(machines: &Machines, style: &Style) -> String {
     let cells = machines.cells();
     let mut table = Table::default();
-    let heads =
-        ["cells", "emulated metal", "native metal", "no machine"].map(|head| Entry::right(head, Role::Quiet));
+    let heads = ["cells", "emulated metal", "native metal", "disposable host", "no machine"]
+        .map(|head| Entry::right(head, Role::Quiet));
     let first = Entry::new("architecture", Role::Quiet);
     table.push(Line::Entries(std::iter::once(first).chain(heads).collect()));
     let architectures: BTreeSet<Architecture> = cells.iter().map(|cell| cell.architecture).collect();
@@ -26,12 +26,13 @@ pub fn machines(machines: &Machines, style: &Style) -> String {
         ));
     }
     table.push(row("all", cells.iter()));
-    let note = "A cell counts where it could run if every system that can be a level had an image.";
+    let note = "A cell counts where it could run if every system that can be a level had an image. Native metal runs those under `disposable host` \
+                only if the machine may be changed (docs/disposable-hosts.md).";
     let mut out = format!("{}\n{}\n", table.render(0, style), wrapped(note, 0, 0, style.width));
-    let on_guests = cells.iter().filter(|cell| !cell.metals.is_empty());
+    let on_guests = cells.iter().filter(|cell| !cell.is_nowhere());
     let on_guests = on_guests
         .filter_map(|cell| Some((format!("native metal must be {}", cell.guest_of.as_ref()?), cell)));
-    let nowhere = cells.iter().filter(|cell| cell.metals.is_empty()).map(|cell| {
+    let nowhere = cells.iter().filter(|cell| cell.is_nowhere()).map(|cell| {
         let why = cell.no_machine.as_deref().unwrap_or("its scenario does not say why");
         (format!("no machine: {why}"), cell)
     });
@@ -61,8 +62,9 @@ fn groups<'c>(cells: impl Iterator<Item = (String, &'c CellMachines)>, style: &S
 fn row<'c>(name: &str, cells: impl Iterator<Item = &'c CellMachines>) -> Line {
     let cells: Vec<&CellMachines> = cells.collect();
     let on = |metal| cells.iter().filter(|cell| cell.metals.contains(&metal)).count();
-    let nowhere = cells.iter().filter(|cell| cell.metals.is_empty()).count();
-    let numbers = [cells.len(), on(Metal::Emulated), on(Metal::Native), nowhere];
+    let nowhere = cells.iter().filter(|cell| cell.is_nowhere()).count();
+    let disposable = cells.iter().filter(|cell| cell.disposable_host).count();
+    let numbers = [cells.len(), on(Metal::Emulated), on(Metal::Native), disposable, nowhere];
     let numbers = numbers.map(|number| Entry::right(number.to_string(), Role::Plain));
     Line::Entries(std::iter::once(Entry::new(name, Role::Plain)).chain(numbers).collect())
 }

@@ -101,6 +101,8 @@ pub struct Reproduction<'a> {
     pub steps: &'a [Step],
     /// The faults that are injected.
     pub faults: &'a [Fault],
+    /// Whether the cell changes the machine that is its L0.
+    pub changes_host: bool,
     /// How long a stage may take.
     pub limits: Limits,
     /// The program that runs the outermost level.
@@ -154,6 +156,12 @@ impl Reproduction<'_> {
     /// Why a script can't boot it, if so. Bochs has no virtio and no FIFOs, so the harness reaches the levels inside over its
     /// network.
     fn impossible(&self, plan: &StackPlan) -> Option<String> {
+        if self.changes_host {
+            return Some(
+                "the cell changes the machine on which it runs, and a script does not restore that"
+                    .to_owned(),
+            );
+        }
         if let Some(level) = plan.levels.iter().find(|level| level.image.disk().is_some()) {
             let why = "a script can only type at the shell of nestmatrix' own images";
             return Some(format!("{} boots from a disk, and {why}", level.level));

@@ -1,7 +1,7 @@
 //! Carries out one cell: its stack is booted, from its beginning or from a snapshot, judged, and retried where that may help.
 
 use nestmatrix_model::{LevelNumber, Stage, StageKind, SymptomKind};
-use nestmatrix_stack::{Limits, Observation, Snapshot, Stop, Usage};
+use nestmatrix_stack::{HostReboot, Limits, Observation, Snapshot, Stop, Usage};
 
 use super::attempts::set_aside;
 use super::execute::Run;
@@ -42,19 +42,28 @@ impl Run {
             let (snapshot, cold) = self.snapshot_for(ready, dispatch, is_retry).await;
             let mut booted = None;
             let saves_any = !dispatch.saves.is_empty();
-            let observation = match self.prepare(ready, snapshot.as_ref(), saves_any, &folder).await {
-                Ok(prepared) => {
-                    // Only the first attempt saves snapshots.
-                    let saves = if attempts.is_empty() { &dispatch.saves[..] } else { &[] };
-                    booted = Some(self.began.elapsed().as_secs_f64());
-                    let limits = Limits::new(ready.metal, timeout_scale);
-                    self.boot(ready, prepared, limits, snapshot.as_ref(), saves).await
+            let mut is_rebooted = false;
+            let mut boot = async |rebooted: Option<HostReboot>| {
+                is_rebooted = rebooted.is_some();
+                match self.prepare(ready, snapshot.as_ref(), saves_any, &folder).await {
+                    Ok(prepared) => {
+                        // Only the first attempt saves snapshots.
+                        let saves = if attempts.is_empty() { &dispatch.saves[..] } else { &[] };
+                        booted = Some(self.began.elapsed().as_secs_f64());
+                        let limits = Limits::new(ready.metal, timeout_scale);
+                        let prepared = prepared.after(rebooted);
+                        self.boot(ready, prepared, limits, snapshot.as_ref(), saves).await
+                    }
+                    // The snapshot may be the reason, so the next attempt does without it.
+                    Err(stop) => {
+                        let restored = snapshot.as_ref().map(|_| false);
+                        Observation { restored, ..Observation::stopped(stop) }
+                    }
                 }
-                // The snapshot may be the reason, so the next attempt does without it.
-                Err(stop) => {
-                    let restored = snapshot.as_ref().map(|_| false);
-                    Observation { restored, ..Observation::stopped(stop) }
-                }
+            };
+            let (observation, host_changes) = match ready.changes_host {
+                true => self.boot_and_restore_host(ready, boot).await,
+                false => (boot(None).await, Vec::new()),
             };
             ready.folders.remove();
             if observation.stop.as_ref().is_some_and(Stop::is_interrupted) {
@@ -87,8 +96,10 @@ impl Run {
                 timeout_scale: Some(timeout_scale),
                 usage: observation.usage,
             });
+            // Another attempt would reboot the machine again, and no process would count how often.
+            let is_last = is_rebooted || self.host_problem.borrow().is_some();
             // In a debug session the user has inspected the first attempt, and that is what they asked for.
-            let may_be_retried = !is_retry && self.setting.inspector.is_none();
+            let may_be_retried = !is_retry && !is_last && self.setting.inspector.is_none();
             if may_be_retried
                 && needs_retry(cell.innermost(), !cell.faults.is_empty(), &verdict, observation.restored)
             {
@@ -107,11 +118,12 @@ impl Run {
                 known_flaky: known_flaky.cloned(),
                 verdict,
                 observation,
+                host_changes,
                 restored: snapshot.as_ref().map(Restored::from),
                 cold,
                 number,
             });
-            if counted.len() < repeat {
+            if counted.len() < repeat && !is_last {
                 set_aside(&folder, number).map_err(cannot_record)?;
                 (timeout_scale, is_retry) = (self.setting.timeout_scale, false);
                 continue;

@@ -206,6 +206,7 @@ impl DiskPreparation<'_> {
                 from: None,
                 saver: None,
                 asks_cpu_models: false,
+                rebooted: None,
                 inspector: None,
                 images: BTreeMap::new(),
             },

@@ -33,6 +33,11 @@ pub enum RunEvent<'a> {
         /// The record.
         record: &'a CellRecord,
     },
+    /// This machine, a disposable host, could not be restored after a cell. The run ends.
+    HostNotRestored {
+        /// What is not as it was found.
+        problem: &'a str,
+    },
     /// The run begins to boot cells, or a cell has ended.
     Progress(Progress),
 }

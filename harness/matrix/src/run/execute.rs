@@ -1,6 +1,6 @@
 //! Carries out a plan: makes images ready, boots cells in parallel, and records each verdict as soon as it is known.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::cell::Done;
 use super::cell_folders::CellFolders;
+use super::l0_restoration::continue_after_reboot;
 use super::overlays::Overlays;
 use super::progress::Pace;
 use super::provision::{emulator_version, provision};
@@ -37,6 +38,10 @@ pub(super) struct Run {
     pub(super) has_news: Notify,
     /// Makes the overlays that levels from disks write to.
     pub(super) overlays: Overlays,
+    /// Why this machine, a disposable host, could not be restored, if so. No further cell boots then.
+    pub(super) host_problem: RefCell<Option<String>>,
+    /// Whether this machine has to be rebooted for a cell. No further cell boots before that.
+    pub(super) awaits_reboot: Cell<bool>,
     /// The folders of all sockets and disks. They stay until the last task has ended, and with it the last emulator.
     _scratch: [Scratch; 2],
 }
@@ -81,9 +86,11 @@ pub async fn execute(
     let cells = plan.cells.iter().enumerate();
     let cells = cells.filter_map(|(index, planned)| {
         let [sockets, files] = [&sockets, &files].map(|folder| folder.path().join(index.to_string()));
-        readiness.cell(planned, CellFolders { sockets, files }).map(Rc::new)
+        readiness.cell(planned, CellFolders { sockets, files })
     });
-    let cells: Vec<Rc<ReadyCell>> = cells.collect();
+    let mut cells: Vec<ReadyCell> = cells.collect();
+    continue_after_reboot(&mut cells, recorder.folder()).map_err(RunError::Host)?;
+    let cells: Vec<Rc<ReadyCell>> = cells.into_iter().map(Rc::new).collect();
     let overlays = Overlays::find(&cells, &setting).await;
     let schedule = schedule_of(cells.iter().map(Rc::as_ref), &setting, &machine);
     let run = Run {
@@ -95,6 +102,8 @@ pub async fn execute(
         snapshot_news: RefCell::default(),
         has_news: Notify::new(),
         overlays,
+        host_problem: RefCell::default(),
+        awaits_reboot: Cell::default(),
         _scratch: [sockets, files],
     };
     let is_cancelled = Rc::new(run).all(&cells, schedule, &mut recorder).await?;
@@ -118,7 +127,7 @@ impl Run {
         // The cell of each task: a task that panics can't name it.
         let mut running = BTreeMap::new();
         loop {
-            if self.cancellation.is_requested() {
+            if self.is_ending() {
                 schedule.give_up();
             }
             self.update(&mut schedule);
@@ -149,6 +158,11 @@ impl Run {
                 () = self.has_news.notified() => {}
             }
         }
-        Ok(self.cancellation.is_requested())
+        Ok(self.is_ending())
+    }
+
+    /// Whether no further cell boots.
+    fn is_ending(&self) -> bool {
+        self.cancellation.is_requested() || self.host_problem.borrow().is_some() || self.awaits_reboot.get()
     }
 }

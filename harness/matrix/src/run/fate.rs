@@ -9,11 +9,12 @@ use nestmatrix_model::{
 use nestmatrix_stack::Metal;
 
 use super::emulator_errata::barred;
+use super::machine_change::{MachineChange, has_network, machine_change, sets_nesting};
 use super::outermost::{NoEmulator, emulator_source, outermost_program};
 use super::requirement::kind_of_guest;
 use super::{Fate, MetalChoice, NativeMetal, PlanOptions, PlannedLevel};
 use crate::records::SkipReason;
-use crate::scenario::{Cell, LevelSpec, Matrix, Supply, step_only_reads, why_no_stack};
+use crate::scenario::{Cell, Matrix, Supply, why_no_stack};
 
 /// Decides what happens to each cell, all with the same images and options.
 pub(super) struct Planner<'a> {
@@ -68,15 +69,19 @@ impl Planner<'_> {
             return Err(vec![on_native_metal(why)]);
         }
         let level = cell.this_machine();
-        let replaced = self.options.replaces_l0.then_some("L0 has another kernel or QEMU");
-        match touches_this_machine(cell).or(replaced.map(str::to_owned)) {
-            Some(what) => {
-                Err(vec![on_native_metal(format!("{what}, and on native metal this machine is {level}"))])
-            }
-            None => match native.lacks_nesting(cell.innermost(), level) {
-                Some(why) => Err(vec![on_native_metal(why)]),
-                None => self.levels(cell, Some(native)),
-            },
+        let replaced = MachineChange {
+            what: "L0 has another kernel or QEMU".to_owned(),
+            machine: level,
+            is_restorable: false,
+        };
+        let change = machine_change(cell).or(self.options.replaces_l0.then_some(replaced));
+        let is_disposable = self.options.disposable_host;
+        if let Some(change) = change.filter(|change| !(is_disposable && change.is_restorable)) {
+            return Err(vec![on_native_metal(change.to_string())]);
+        }
+        match native.lacks_nesting(cell.innermost(), level).filter(|_| !sets_nesting(cell)) {
+            Some(why) => Err(vec![on_native_metal(why)]),
+            None => self.levels(cell, Some(native)),
         }
     }
 
@@ -98,48 +103,6 @@ pub(super) fn no_emulator(cell: &Cell, catalog: &Catalog) -> Option<SkipReason> 
 
 fn on_native_metal(why: String) -> SkipReason {
     SkipReason::NativeMetal { why }
-}
-
-/// What a cell changes in the level that this machine is on native metal, or in those around it, if anything. Native metal does not allow
-/// that: the harness changes nothing on this machine, and without the change the verdict would be about something else.
-pub(crate) fn touches_this_machine(cell: &Cell) -> Option<String> {
-    let level = cell.this_machine();
-    if cell.innermost() <= level {
-        return Some(format!("{level} is alone"));
-    }
-    cell.levels.iter().filter(|spec| spec.level <= level).find_map(|spec| touches(cell, spec))
-}
-
-/// What a cell changes in one of its levels, if anything.
-fn touches(cell: &Cell, spec: &LevelSpec) -> Option<String> {
-    let level = spec.level;
-    let inside = level.next();
-    let guest = inside.map_or_else(String::new, |inside| inside.to_string());
-    if cell.needs_libvirt(level) {
-        Some(format!("libvirt of {level} launches {guest}"))
-    } else if cell.steps.iter().any(|step| step.on == level && !step_only_reads(step)) {
-        Some(format!("it has steps in {level} that may change it"))
-    } else if !spec.settings.kernel_parameters.is_empty() {
-        Some(format!("it sets kernel parameters of {level}"))
-    } else if spec.settings.cpu != CpuRequirement::default() {
-        Some(format!("it sets the CPU of {level}"))
-    } else if spec.settings.machine_type.is_some() || !spec.settings.machine.is_empty() {
-        Some(format!("it sets up the machine of {level}"))
-    } else if spec.settings.hardware != Hardware::default() {
-        Some(format!("it sets the hardware of {level}"))
-    } else if inside.is_some_and(|inside| has_network(cell, inside)) {
-        Some(format!("it mounts a file system in {level} for the record of {guest}'s network"))
-    } else if spec.disk {
-        Some(format!("it gives {level} a disk"))
-    } else if spec.boots.is_some() || spec.firmware.is_some() {
-        Some(format!("it sets how {level} boots"))
-    } else if spec.settings.kdump.is_some() {
-        Some(format!("it gives {level} a crash kernel"))
-    } else if level.below().is_some() && cell.faults.iter().any(|fault| fault.level == level) {
-        Some(format!("it injects a fault into {level}"))
-    } else {
-        None
-    }
 }
 
 /// What a cell requires of emulated metal that the emulator of its architecture can't do, if anything.
@@ -211,10 +174,6 @@ pub(super) fn beyond_metal(cell: &Cell) -> Option<String> {
         "needs a real {} machine: the emulated one is played by {program}, and {why}",
         cell.architecture
     ))
-}
-
-fn has_network(cell: &Cell, level: LevelNumber) -> bool {
-    cell.levels.iter().any(|spec| spec.level == level && spec.settings.hardware.network.is_some())
 }
 
 /// The device that a cell asks for and that QEMU has for no machine of its architecture, if any.

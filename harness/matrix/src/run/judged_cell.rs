@@ -16,6 +16,7 @@ use super::panic::described;
 use super::ready_cell::{ReadyCell, ReadyLevel};
 use super::schedule::Dispatch;
 use crate::contained::RelativeFolder;
+use crate::disposable_host::HostChange;
 use crate::records::{
     Attempt, CellRecord, DiskRecord, ImageRecord, LevelRecord, OtherQemuRecord, Restored, RunFolder,
     VerdictWord,
@@ -27,6 +28,8 @@ pub(super) struct CountedAttempt {
     pub(super) verdict: Verdict,
     pub(super) known_flaky: Option<KnownFlaky>,
     pub(super) observation: Observation,
+    /// What it changed on this machine.
+    pub(super) host_changes: Vec<HostChange>,
     pub(super) restored: Option<Restored>,
     /// Why it was not restored from a snapshot.
     pub(super) cold: Option<String>,
@@ -56,7 +59,7 @@ impl ReadyCell {
         let cell = &self.cell;
         let verdicts: Vec<Verdict> = counted.iter().map(|attempt| attempt.verdict.clone()).collect();
         let Some((word, best)) = Verdict::together(&verdicts) else { return Ok(None) };
-        let CountedAttempt { verdict, known_flaky, observation, restored, cold, number } =
+        let CountedAttempt { verdict, known_flaky, observation, host_changes, restored, cold, number } =
             counted.swap_remove(best);
         let last = attempts.len();
         let described_attempt = (number < last).then_some(number);
@@ -98,6 +101,7 @@ impl ReadyCell {
             evidence,
             steps: observation.steps,
             stages: observation.stages,
+            host_changes,
             restored,
             cold,
             attempts,

@@ -128,6 +128,7 @@ impl TrialGuest<'_> {
             from: None,
             saver: None,
             asks_cpu_models: false,
+            rebooted: None,
             inspector: None,
             images: BTreeMap::new(),
         })

@@ -25,11 +25,22 @@ pub struct NativeMetal {
 /// The native metal that this machine offers for each architecture, or why it offers none.
 pub type NativeMetals = BTreeMap<Architecture, Result<NativeMetal, String>>;
 
+/// Where nesting is switched off if the parameter `nested` of this module has this value, if it is.
+fn off(nested: Option<&str>, kvm_module: &str) -> Option<String> {
+    let off = nested.filter(|nested| matches!(*nested, "0" | "N"))?;
+    Some(format!("KVM: {kvm_module} of this machine has nested={off}"))
+}
+
 impl NativeMetal {
     pub(super) fn of(facts: &Facts, kvm_module: &str) -> Self {
-        let off = facts.nested.as_ref().filter(|nested| matches!(nested.as_str(), "0" | "N"));
-        let off = off.map(|nested| format!("KVM: {kvm_module} of this machine has nested={nested}"));
-        Self { no_nesting: off, ..Self::named(facts.os.clone(), facts.os_version.clone()) }
+        let no_nesting = off(facts.nested.as_deref(), kvm_module);
+        Self { no_nesting, ..Self::named(facts.os.clone(), facts.os_version.clone()) }
+    }
+
+    /// The same, if its KVM's parameter `nested` has this value once the machine is restored.
+    #[must_use]
+    pub fn with_nested(self, nested: Option<&str>, kvm_module: &str) -> Self {
+        Self { no_nesting: off(nested, kvm_module), ..self }
     }
 
     /// Native metal with this system, without a proof: `debian` and `13`.

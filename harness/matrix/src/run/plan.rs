@@ -43,6 +43,8 @@ pub struct PlanOptions {
     pub profile: Option<RunProfile>,
     /// L0 boots with another kernel or QEMU, which this machine as L0 can't.
     pub replaces_l0: bool,
+    /// This machine may be changed as L0, and is restored after each cell. The caller has its administrator's permission.
+    pub disposable_host: bool,
     /// Suppose that there is an image of every system that can be a level, and that this machine runs the system that L0 requires. The
     /// cells that are still skipped are those that the harness and the metal can't run. Such a plan is only shown, never carried out.
     pub suppose_images: bool,

@@ -36,13 +36,26 @@ fn plan(metal: MetalChoice) -> RunPlan {
 
 /// The same, with every cell changed before it is planned.
 fn plan_with(metal: MetalChoice, change: impl Fn(&mut Cell)) -> RunPlan {
-    let facts = Facts { os: "debian".into(), os_version: "12".into(), ..Facts::default() };
-    let options = PlanOptions { metal, ..PlanOptions::default() };
+    plan_of(&debian_12(), &PlanOptions { metal, ..PlanOptions::default() }, change)
+}
+
+/// The same on native metal that cells may change.
+fn plan_on_disposable_host(change: impl Fn(&mut Cell)) -> RunPlan {
+    let options = PlanOptions { metal: MetalChoice::Native, disposable_host: true, ..PlanOptions::default() };
+    plan_of(&debian_12(), &options, change)
+}
+
+fn debian_12() -> Facts {
+    Facts { os: "debian".into(), os_version: "12".into(), ..Facts::default() }
+}
+
+/// The same on a machine that reports this.
+fn plan_of(facts: &Facts, options: &PlanOptions, change: impl Fn(&mut Cell)) -> RunPlan {
     let matrix = matrix();
     let mut cells = matrix.cells().to_vec();
     cells.iter_mut().for_each(change);
-    let natives = NativeMetals::from([(Architecture::Amd, Ok(NativeMetal::of(&facts, "kvm_amd")))]);
-    RunPlan::new(cells, &matrix, &catalog(), &natives, &options)
+    let natives = NativeMetals::from([(Architecture::Amd, Ok(NativeMetal::of(facts, "kvm_amd")))]);
+    RunPlan::new(cells, &matrix, &catalog(), &natives, options)
 }
 
 fn texts(reasons: &[SkipReason]) -> Vec<String> {
@@ -77,28 +90,70 @@ fn an_l0_that_is_the_emulator_boots_nothing_and_goes_without_native_metal() {
 }
 
 #[rstest]
-#[case::step(
-    |cell: &mut Cell| {
-        let (after, on) = ("l0-kvm".parse().unwrap(), LevelNumber::ALL[0]);
-        cell.steps = vec![Step { name: "reboot".into(), after, on, action: StepAction::Own { action: OwnAction::Reboot }, reads: false, repeat: 1, timeout: None }];
-    },
-    "it has steps in L0 that may change it"
+#[case::reboots(
+    |cell: &mut Cell| cell.steps = vec![Step { repeat: 2, ..reboot() }],
+    "a step reboots L0 several times"
 )]
 #[case::parameters(
-    |cell: &mut Cell| cell.levels[0].settings.kernel_parameters = vec!["kvm_amd.nested=0".into()],
+    |cell: &mut Cell| cell.levels[0].settings.kernel_parameters = vec!["kvm_amd.nested=0".into(), "quiet".into()],
     "it sets kernel parameters of L0"
 )]
 #[case::cpu(
     |cell: &mut Cell| cell.levels[0].settings.cpu.mode = CpuMode::Custom { model: "EPYC".into() },
     "it sets the CPU of L0"
 )]
-#[case::disk(|cell: &mut Cell| cell.levels[0].disk = true, "it gives L0 a disk")]
 fn what_is_done_to_l0_is_never_done_to_this_machine(#[case] change: fn(&mut Cell), #[case] what: &str) {
     assert_eq!(metals(&plan_with(MetalChoice::Auto, change))[1], Some(Metal::Emulated));
     let native = plan_with(MetalChoice::Native, change);
     assert_eq!(metals(&native)[1], None);
     let why = format!("{what}, and on native metal this machine is L0");
     assert_eq!(texts(native.skipped().nth(1).unwrap().1), [why]);
+    assert_eq!(metals(&plan_on_disposable_host(change))[1], None, "not even on a disposable host");
+}
+
+#[rstest]
+#[case::step(
+    |cell: &mut Cell| cell.steps = vec![look(false, "modprobe -r kvm_amd")],
+    "it has steps in L0 that may change it"
+)]
+#[case::parameters(
+    |cell: &mut Cell| cell.levels[0].settings.kernel_parameters = vec!["kvm_amd.nested=0".into(), "kvm.nested=0".into()],
+    "it sets parameters of L0's KVM"
+)]
+#[case::disk(|cell: &mut Cell| cell.levels[0].disk = true, "it gives L0 a disk")]
+#[case::reboot(|cell: &mut Cell| cell.steps = vec![reboot()], "it reboots L0")]
+fn what_can_be_restored_is_done_to_a_disposable_host(#[case] change: fn(&mut Cell), #[case] what: &str) {
+    assert_eq!(metals(&plan_with(MetalChoice::Auto, change))[1], Some(Metal::Emulated));
+    let native = plan_with(MetalChoice::Native, change);
+    let why = format!(
+        "{what}, and on native metal this machine is L0: needs a disposable host (--disposable-host)"
+    );
+    assert_eq!(texts(native.skipped().nth(1).unwrap().1), [why]);
+    assert_eq!(metals(&plan_on_disposable_host(change))[1], Some(Metal::Native));
+}
+
+#[test]
+fn a_cell_that_sets_nesting_itself_does_not_depend_on_what_is_found() {
+    let facts =
+        Facts { os: "debian".into(), os_version: "12".into(), nested: Some("0".into()), ..Facts::default() };
+    let with_l2 = |cell: &mut Cell| {
+        let l2 = LevelSpec { level: LevelNumber::ALL[2], ..cell.levels[1].clone() };
+        cell.levels.push(l2);
+        cell.levels[0].settings.kernel_parameters = vec!["kvm_amd.nested=1".into()];
+    };
+    let options = PlanOptions { metal: MetalChoice::Native, disposable_host: true, ..PlanOptions::default() };
+    assert_eq!(metals(&plan_of(&facts, &options, with_l2))[1], Some(Metal::Native));
+    let other = |cell: &mut Cell| {
+        with_l2(cell);
+        cell.levels[0].settings.kernel_parameters = vec!["kvm_amd.npt=1".into()];
+    };
+    assert_eq!(metals(&plan_of(&facts, &options, other))[1], None);
+}
+
+fn reboot() -> Step {
+    let (after, on) = ("l0-kvm".parse().unwrap(), LevelNumber::ALL[0]);
+    let action = StepAction::Own { action: OwnAction::Reboot };
+    Step { name: "reboot".into(), after, on, action, reads: false, repeat: 1, timeout: None }
 }
 
 /// A step in L0 that only looks, if its author says so.

@@ -14,6 +14,7 @@ use nestmatrix_vmm::qemu::SWTPM;
 
 use super::cell_folders::CellFolders;
 use super::level_plan::{LevelUefi, level_plan, swtpm_archive};
+use super::machine_change::machine_change;
 use super::other_qemu::other_qemu_image;
 use super::outermost::{EmulatorSource, emulator_of, emulator_source, outermost_program};
 use super::provision::Images;
@@ -46,6 +47,10 @@ pub(super) struct ReadyCell {
     pub(super) seconds: f64,
     /// Where its sockets and disks are while it runs.
     pub(super) folders: CellFolders,
+    /// Whether it may change this machine, which is restored afterwards.
+    pub(super) changes_host: bool,
+    /// Whether it continues after this machine was rebooted for it.
+    pub(super) continues: bool,
 }
 
 /// A level of a ready cell.
@@ -138,6 +143,8 @@ impl Readiness<'_> {
             always_cold,
             seconds: planned.typical_seconds(metal),
             folders,
+            changes_host: metal == Metal::Native && machine_change(cell).is_some(),
+            continues: false,
         })
     }
 

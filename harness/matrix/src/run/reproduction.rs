@@ -63,6 +63,7 @@ impl Run {
             plan: &plan,
             steps: &cell.steps,
             faults: &cell.faults,
+            changes_host: ready.changes_host,
             limits: Limits::new(ready.metal, self.setting.timeout_scale),
             program: outermost.program,
             emulator: outermost.image().map(|image| ImageName::from(&ImageRecord::from(image))),

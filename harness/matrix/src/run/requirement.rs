@@ -19,6 +19,8 @@ pub enum Feature {
     KvmGuests,
     /// That it is a guest of the system with this name, whose guests can host.
     GuestOf(String),
+    /// The permission of its administrator to change it.
+    DisposableHost,
 }
 
 impl fmt::Display for Feature {
@@ -29,6 +31,7 @@ impl fmt::Display for Feature {
             Self::KvmDevice(module) => write!(f, "a usable /dev/kvm, with {module} loaded"),
             Self::KvmGuests => f.write_str("a KVM that runs stock guests"),
             Self::GuestOf(system) => f.write_str(&kind_of_guest(system)),
+            Self::DisposableHost => f.write_str("a disposable host"),
         }
     }
 }

@@ -29,6 +29,10 @@ pub(super) struct Task {
     pub(super) seconds: f64,
     /// The most memory that it takes, in MiB; used until that is measured.
     pub(super) memory_mib: u64,
+    /// Whether no other cell may run meanwhile.
+    pub(super) alone: bool,
+    /// Whether it runs before every other cell.
+    pub(super) first: bool,
 }
 
 /// A cell that is booted next.
@@ -72,8 +76,8 @@ struct Group {
     rank: Option<Rank>,
 }
 
-/// The longest time to the end first, in milliseconds, and of equals the first in the plan.
-type Rank = (Reverse<u64>, usize);
+/// What must be first, then the longest time to the end first, in milliseconds, and of equals the first in the plan.
+type Rank = (Reverse<bool>, Reverse<u64>, usize);
 
 /// A snapshot that cells share.
 #[derive(Debug)]
@@ -133,8 +137,9 @@ impl Schedule {
             schedule.groups[group].waiting.push(task);
         }
         for group in 0..schedule.groups.len() {
-            let longest_last =
-                |a: &Task, b: &Task| a.seconds.total_cmp(&b.seconds).then(b.index.cmp(&a.index));
+            let longest_last = |a: &Task, b: &Task| {
+                a.first.cmp(&b.first).then(a.seconds.total_cmp(&b.seconds)).then(b.index.cmp(&a.index))
+            };
             schedule.groups[group].waiting.sort_by(longest_last);
             schedule.rank(group);
         }
@@ -248,7 +253,7 @@ impl Schedule {
             return;
         }
         let milliseconds = (self.seconds_to_end(of, first) * 1000.0).max(0.0) as u64;
-        let rank = (Reverse(milliseconds), first.index);
+        let rank = (Reverse(first.first), Reverse(milliseconds), first.index);
         self.ready.insert(rank, group);
         self.groups[group].rank = Some(rank);
     }
@@ -286,6 +291,9 @@ impl Schedule {
     fn fits(&self, task: &Task) -> bool {
         if self.running.is_empty() {
             return true;
+        }
+        if task.alone || self.running.iter().any(|task| task.alone) {
+            return false;
         }
         match self.budget {
             Budget::Jobs(jobs) => self.running.len() < jobs,

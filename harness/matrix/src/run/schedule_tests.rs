@@ -18,7 +18,15 @@ fn kind(architecture: Architecture, emulation: Emulation) -> Kind {
 
 fn task(index: usize, chain: &[&str], seconds: f64) -> Task {
     let chain = chain.iter().map(|name| key(name)).collect();
-    Task { index, kind: kind(Architecture::Amd, Emulation::Kvm), chain, seconds, memory_mib: 1000 }
+    Task {
+        index,
+        kind: kind(Architecture::Amd, Emulation::Kvm),
+        chain,
+        seconds,
+        memory_mib: 1000,
+        alone: false,
+        first: false,
+    }
 }
 
 fn schedule(tasks: Vec<Task>, jobs: usize) -> Schedule {
@@ -49,6 +57,27 @@ fn cells_that_share_a_snapshot_wait_until_the_first_has_saved_it() {
     schedule.is_saved(&key("ab"));
     let third = schedule.next().unwrap();
     assert_eq!((third.task.index, third.restores, third.saves), (1, Some(key("ab")), vec![]));
+}
+
+#[test]
+fn a_cell_that_must_run_alone_waits_for_the_others_and_they_for_it() {
+    let alone = Task { alone: true, ..task(1, &[], 20.0) };
+    let mut schedule = schedule(vec![task(0, &[], 30.0), alone, task(2, &[], 10.0), task(3, &[], 5.0)], 3);
+    let first = schedule.next().unwrap();
+    assert_eq!((first.task.index, schedule.next()), (0, None));
+    schedule.ended(&first, used(1.0, 100));
+    let second = schedule.next().unwrap();
+    assert_eq!((second.task.index, schedule.next()), (1, None));
+    schedule.ended(&second, used(1.0, 100));
+    let others = [schedule.next(), schedule.next()].map(|next| next.unwrap().task.index);
+    assert_eq!(others, [2, 3], "side by side");
+}
+
+#[test]
+fn a_cell_that_continues_after_a_reboot_is_first() {
+    let first = Task { alone: true, first: true, ..task(1, &[], 5.0) };
+    let mut schedule = schedule(vec![task(0, &[], 30.0), first, task(2, &[], 40.0)], 3);
+    assert_eq!((schedule.next().unwrap().task.index, schedule.next()), (1, None));
 }
 
 #[test]

@@ -69,6 +69,9 @@ pub enum RunError {
         /// The operating system's answer.
         source: std::io::Error,
     },
+    /// This machine, a disposable host, can't be restored before the run.
+    #[error("{0}")]
+    Host(String),
     /// An emulator is not available on this machine.
     #[error(transparent)]
     NoEmulator(#[from] NoEmulator),

@@ -10,8 +10,8 @@ use std::time::Instant;
 use nestmatrix_model::Stage;
 use nestmatrix_stack::host::ThisMachine;
 use nestmatrix_stack::{
-    BootRequest, Limits, Metal, Observation, Snapshot, SnapshotKey, SnapshotSaver, StackPlan, StageListener,
-    Stop, UserProgram, boot,
+    BootRequest, HostReboot, Limits, Metal, Observation, Snapshot, SnapshotKey, SnapshotSaver, StackPlan,
+    StageListener, Stop, UserProgram, boot,
 };
 use nestmatrix_vmm::qemu::Memory;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -33,9 +33,18 @@ const DISK_BYTES: u64 = 4 << 20;
 pub(super) struct PreparedBoot {
     plan: StackPlan,
     programs: Vec<UserProgram>,
+    /// What was done before this machine was rebooted, if the boot continues after that.
+    rebooted: Option<HostReboot>,
     this_machine: ThisMachine,
     /// The memory of the outermost machine. QEMU opens it by this process's descriptor, so it stays open until the boot has ended.
     _memory: Option<fs::File>,
+}
+
+impl PreparedBoot {
+    /// The same, with what was done before this machine was rebooted.
+    pub(super) fn after(self, rebooted: Option<HostReboot>) -> Self {
+        Self { rebooted, ..self }
+    }
 }
 
 /// Passes the stages of a cell's stack on to the listener of its run.
@@ -107,7 +116,7 @@ impl Run {
             files: ready.folders.files.clone(),
             records: records.to_owned(),
         };
-        Ok(PreparedBoot { plan, programs, this_machine, _memory: memory })
+        Ok(PreparedBoot { plan, programs, rebooted: None, this_machine, _memory: memory })
     }
 
     /// The programs that the steps of a cell run, as its levels run them.
@@ -133,7 +142,7 @@ impl Run {
         from: Option<&Snapshot>,
         saves: &[SnapshotKey],
     ) -> Observation {
-        let PreparedBoot { plan, programs, this_machine, _memory } = prepared;
+        let PreparedBoot { plan, programs, rebooted, this_machine, _memory } = prepared;
         let cell = &ready.cell;
         let listener = CellStages { cell: cell.name.clone(), listener: Rc::clone(&self.listener) };
         let saves = ready.snapshots.iter().filter(|link| saves.contains(&link.key));
@@ -156,6 +165,7 @@ impl Run {
             from,
             saver: saver.as_ref().map(|saver| saver as &dyn SnapshotSaver),
             inspector: self.setting.inspector.as_deref(),
+            rebooted: rebooted.as_ref(),
             asks_cpu_models: self.setting.purpose == Purpose::CpuModels && cell.cpu_model.is_none(),
             images: ready.images(),
         })

@@ -32,6 +32,8 @@ pub(super) fn schedule_of<'a>(
             chain: ready.snapshots.iter().map(|link| link.key.clone()).collect(),
             seconds: ready.seconds,
             memory_mib: ready.stack.as_ref().map_or(0, memory) + EMULATOR_MEMORY_MIB,
+            alone: ready.changes_host,
+            first: ready.continues,
         }
     };
     let budget = match setting.jobs {

@@ -145,6 +145,7 @@ pub fn record(document: &str, cell: &str, verdict: VerdictWord, seconds: f64) ->
         evidence: None,
         steps: Vec::new(),
         stages: Vec::new(),
+        host_changes: Vec::new(),
         restored: None,
         cold: None,
         attempts: vec![attempt(1.0, 1.0 + seconds, verdict)],

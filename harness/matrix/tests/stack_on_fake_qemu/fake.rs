@@ -19,9 +19,9 @@ use nestmatrix_stack::host::{
     ClosingReport, Emulator, Facts, Host, HostError, MachineHost, Pending, ThisMachine,
 };
 use nestmatrix_stack::{
-    BootFiles, BootImage, BootRequest, Cancellation, Draft, Finished, Inputs, Inspector, LevelPlan, Limits,
-    MachineSettings, Metal, Observation, Snapshot, SnapshotCache, SnapshotSaver, StackPlan, StageListener,
-    Stop, SwtpmArchive, SystemDisk, UserProgram, boot,
+    BootFiles, BootImage, BootRequest, Cancellation, Draft, Finished, HostReboot, Inputs, Inspector,
+    LevelPlan, Limits, MachineSettings, Metal, Observation, Snapshot, SnapshotCache, SnapshotSaver,
+    StackPlan, StageListener, Stop, SwtpmArchive, SystemDisk, UserProgram, boot,
 };
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{ExecWrapper, Memory};
@@ -51,6 +51,7 @@ pub struct Fake {
     saves: Option<Saver>,
     inspector: Option<Rc<dyn Inspector>>,
     restores: Option<Snapshot>,
+    rebooted: Option<HostReboot>,
     asks_cpu_models: bool,
     settings: BTreeMap<u8, MachineSettings>,
     disks: BTreeMap<u8, SystemDisk>,
@@ -76,6 +77,7 @@ impl Fake {
             saves: None,
             inspector: None,
             restores: None,
+            rebooted: None,
             asks_cpu_models: false,
             settings: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -136,6 +138,11 @@ impl Fake {
     /// It is restored from this snapshot.
     pub fn restored_from(self, snapshot: Snapshot) -> Self {
         Self { restores: Some(snapshot), ..self }
+    }
+
+    /// This machine was rebooted for it, after this.
+    pub fn after_reboot(self, rebooted: HostReboot) -> Self {
+        Self { rebooted: Some(rebooted), ..self }
     }
 
     /// This machine is L0, and its KVM works, whatever this machine really is.
@@ -403,6 +410,7 @@ impl Fake {
             from: self.restores.as_ref(),
             saver: self.saves.as_ref().map(|saver| saver as &dyn SnapshotSaver),
             asks_cpu_models: self.asks_cpu_models,
+            rebooted: self.rebooted.as_ref(),
             inspector: self.inspector.as_deref(),
             images: BTreeMap::new(),
         };

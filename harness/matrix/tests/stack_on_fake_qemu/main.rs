@@ -12,6 +12,7 @@ mod disks;
 mod fake;
 mod guests;
 mod hardware;
+mod host_reboots;
 mod kdump;
 mod launching;
 mod libvirt;

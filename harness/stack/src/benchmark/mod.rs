@@ -139,7 +139,7 @@ impl Stack<'_> {
     }
 
     /// Whether `level` is this machine.
-    fn is_this_machine(&self, level: LevelNumber) -> bool {
+    pub(crate) fn is_this_machine(&self, level: LevelNumber) -> bool {
         self.request.plan.is_this_machine(level)
     }
 
