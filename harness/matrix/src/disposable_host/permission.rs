@@ -62,7 +62,7 @@ pub(super) fn check(paths: &HostPaths, owner: u32) -> Result<(), String> {
 /// What identifies this machine, a line for each: its installation, and its hardware if the firmware does.
 ///
 /// # Errors
-/// It can't be read, or there is none.
+/// The machine has no machine-id, or what identifies it can't be read.
 pub fn identity(paths: &HostPaths) -> Result<Vec<String>, String> {
     Ok(std::iter::once(machine_id(paths)?).chain(product_uuid(paths)?).collect())
 }
