@@ -171,7 +171,8 @@ impl Run {
 
 /// Whether a cell is retried: if the harness or its machine failed before the innermost level began, if an erratum of the emulated
 /// metal stopped it, which does not stop every boot, or if a stack that should work ran out of time, which may be this machine's
-/// fault. Everything else that the innermost level does counts, and a fault that the scenario injects is not a failure.
+/// fault. Everything else that the innermost level does counts. What stops a stack with an injected fault is taken for the fault's
+/// work, unless it is charged to an erratum.
 fn needs_retry(innermost: LevelNumber, has_faults: bool, verdict: &Verdict, restored: Option<bool>) -> bool {
     let Some(stop) = verdict.stop() else { return false };
     match verdict.word() {
@@ -181,7 +182,7 @@ fn needs_retry(innermost: LevelNumber, has_faults: bool, verdict: &Verdict, rest
             let for_good = stop.symptom.kind() == SymptomKind::CommandLineRejected;
             let early = !for_good && stop.stage > Stage::Provision && stop.stage < innermost;
             let is_erratum = stop.symptom.charged_to().is_some();
-            restored == Some(false) || (!has_faults && (early || is_erratum))
+            restored == Some(false) || is_erratum || (!has_faults && early)
         }
         VerdictWord::Fail => !has_faults && stop.is_timeout(),
         _ => false,
@@ -221,8 +222,9 @@ mod tests {
     ) {
         let stop = Stop { stage: stage.parse().unwrap(), symptom, blame: Blame::Harness };
         let innermost = LevelNumber::ALL[2];
+        let is_erratum = stop.symptom.charged_to().is_some();
         assert_eq!(needs_retry(innermost, false, &Verdict::Error(stop.clone()), None), expected);
-        assert!(!needs_retry(innermost, true, &Verdict::Error(stop), None), "the scenario injects a fault");
+        assert_eq!(needs_retry(innermost, true, &Verdict::Error(stop), None), is_erratum, "with a fault");
     }
 
     #[test]
