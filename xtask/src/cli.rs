@@ -10,7 +10,6 @@ use nestmatrix::ci::{RunnerKind, architecture_labels};
 use nestmatrix::records::Shard;
 use nestmatrix_model::{LevelNumber, PROGRAM};
 
-use crate::bench::Bench;
 use crate::bisect::Bisect;
 use crate::kernels::Kernels;
 use crate::list::List;
@@ -87,9 +86,12 @@ pub enum Command {
     /// Pack this program and its data into an archive that runs on machines without Rust
     Dist(crate::dist::Arguments),
     /// Measure nestmatrix against a script that boots the same stack
-    // The bench has its own help.
+    // The program has its own help.
     #[command(disable_help_flag = true)]
-    Bench(Bench),
+    Bench(crate::development::Arguments),
+    /// Disturb runs at random moments, and check that no verdict is wrong
+    #[command(disable_help_flag = true)]
+    Chaos(crate::development::Arguments),
 }
 
 #[derive(Debug, Args)]

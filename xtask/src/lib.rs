@@ -9,5 +9,5 @@ pub mod settings;
 pub mod signals;
 pub mod terminal;
 
-/// The environment variable in which `cargo xtask bench` gives the bench the path of `xtask`, the program whose runs it measures.
+/// The environment variable in which `cargo xtask bench` and `cargo xtask chaos` give their programs the path of `xtask`, which runs cells.
 pub const PROGRAM_VARIABLE: &str = "NESTMATRIX_XTASK";

@@ -2,11 +2,11 @@
 
 mod attach;
 mod baseline;
-mod bench;
 mod bisect;
 mod ci_matrix;
 mod cli;
 mod cpu_models;
+mod development;
 mod diff;
 mod dist;
 mod doctor;
@@ -89,7 +89,8 @@ fn main() -> ExitCode {
         cli::Command::CpuModels(arguments) => cpu_models::run(&arguments),
         cli::Command::Bisect(arguments) => bisect::run(&arguments),
         cli::Command::Dist(arguments) => dist::run(&arguments),
-        cli::Command::Bench(arguments) => bench::run(&arguments),
+        cli::Command::Bench(arguments) => development::run("bench", &arguments),
+        cli::Command::Chaos(arguments) => development::run("chaos", &arguments),
     };
     done.unwrap_or_else(|failure| failure.report())
 }

@@ -903,25 +903,27 @@ fn a_run_that_was_cut_off_is_gone_on_with_by_its_own_arguments() {
 
 /// `echo` prints the arguments that cargo would get.
 #[rstest]
-#[case::options(&["--only", "harness", "--rounds", "1"])]
-#[case::its_own_help(&["--help"])]
-#[case::none(&[])]
-fn bench_passes_all_arguments_on(#[case] arguments: &[&str]) {
+#[case::options("bench", &["--only", "harness", "--rounds", "1"])]
+#[case::its_own_help("bench", &["--help"])]
+#[case::none("bench", &[])]
+#[case::filter_of_chaos("chaos", &["--seed", "7", "rhel-10-preview/*"])]
+#[case::help_of_chaos("chaos", &["--help"])]
+fn a_program_for_development_gets_all_arguments(#[case] name: &str, #[case] arguments: &[&str]) {
     let place = Place::new();
-    let mut bench = command(&place, &["bench"]);
-    bench.args(arguments).env("CARGO", "echo");
-    let run = place.finish(bench, SOON);
+    let mut program = command(&place, &[name]);
+    program.args(arguments).env("CARGO", "echo");
+    let run = place.finish(program, SOON);
     assert_eq!(run.code, Some(0), "{run:#?}");
     let words: Vec<&str> = run.stdout.split_whitespace().collect();
-    let (of_cargo, of_bench) = words.split_at(words.iter().position(|word| *word == "--").unwrap());
-    let manifest = checkout().join("tests/bench/Cargo.toml").canonicalize().unwrap();
+    let (of_cargo, of_program) = words.split_at(words.iter().position(|word| *word == "--").unwrap());
+    let manifest = checkout().join("tests").join(name).join("Cargo.toml").canonicalize().unwrap();
     assert!(of_cargo.contains(&manifest.to_str().unwrap()), "{of_cargo:?}");
-    assert_eq!(&of_bench[1..], arguments);
+    assert_eq!(&of_program[1..], arguments);
 }
 
 #[rstest]
 #[case::of_the_bench("false", 1, "")]
-#[case::without_cargo("/no/cargo", 3, "failed to start /no/cargo to compile the bench")]
+#[case::without_cargo("/no/cargo", 3, "failed to start /no/cargo to compile `bench`")]
 fn bench_exits_with_the_code_of_the_bench(#[case] cargo: &str, #[case] code: i32, #[case] message: &str) {
     let place = Place::new();
     let mut bench = command(&place, &["bench"]);

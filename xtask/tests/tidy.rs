@@ -81,6 +81,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "nestmatrix-bench",
         &["nestmatrix", "nestmatrix-images", "nestmatrix-model", "nestmatrix-stack", "xtask"],
     ),
+    ("nestmatrix-chaos", &["nestmatrix", "nestmatrix-images", "nestmatrix-stack", "xtask"]),
 ];
 
 /// Crates that only tests use. Every crate may have them as a dev-dependency.
