@@ -6,6 +6,7 @@ mod report_fixtures;
 
 use std::path::Path;
 
+use nestmatrix::disposable_host::HostChange;
 use nestmatrix::records::{
     CellMutation, CellRecord, MergedRun, MutantOutcome, MutantResult, Original, Overview, PastRun, Purpose,
     Rule, VerdictWord,
@@ -162,6 +163,21 @@ fn a_verdict_is_a_status_of_kcidb_and_what_is_known_an_incident(
 }
 
 #[test]
+fn the_page_has_what_a_cell_changed_on_its_host() {
+    let change = HostChange {
+        what: "/etc/modprobe.d/kvm.conf".into(),
+        found: None,
+        left: Some("options kvm_amd nested=0</script>".into()),
+        restored: true,
+    };
+    let cell = CellRecord { host_changes: vec![change], ..record("limits", CELL, VerdictWord::Pass, 9.0) };
+    let page = html(&overview(vec![run(21, vec![cell])]), &matrix());
+    let begin =
+        r#""host_changes":["/etc/modprobe.d/kvm.conf: found missing, left \"options kvm_amd nested=0"#;
+    assert!(page.contains(begin), "{page}");
+}
+
+#[test]
 fn the_ids_of_other_systems_are_properties() {
     let ids = [("polarion-testcase-id".to_owned(), "NEST-7".to_owned())].into();
     let cell = CellRecord { ids, ..record("limits", CELL, VerdictWord::Pass, 9.0) };
@@ -170,6 +186,9 @@ fn the_ids_of_other_systems_are_properties() {
     assert!(junit_of(&overview).unwrap().contains(property));
     let value: Value = serde_json::from_str(&kcidb(&overview, &Origin::default()).unwrap()).unwrap();
     assert_eq!(value["tests"][0]["misc"]["ids"]["polarion-testcase-id"], "NEST-7");
+    let results: Value = serde_json::from_str(&tmt(&overview, Path::new("/runs")).unwrap().text).unwrap();
+    assert_eq!(results[0]["ids"]["polarion-testcase-id"], "NEST-7");
+    assert_eq!(results[0]["ids"]["document"], "limits");
 }
 
 #[rstest]

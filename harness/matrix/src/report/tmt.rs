@@ -3,6 +3,7 @@
 //!
 //! The text is JSON, which is YAML, and tmt reads both. docs/tmt.md has the whole mapping.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -94,8 +95,9 @@ struct TmtResult {
     result: Outcome,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     note: Vec<String>,
-    #[serde(skip_serializing_if = "Ids::is_empty")]
-    ids: Ids,
+    /// What identifies the tested statements, and what other systems call the scenario.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    ids: BTreeMap<String, String>,
     #[serde(flatten)]
     time: Time,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -107,21 +109,15 @@ struct TmtResult {
 impl TmtResult {
     fn new(name: String, result: Outcome) -> Self {
         let (note, log, subresult) = (Vec::new(), Vec::new(), Vec::new());
-        Self { name, result, note, ids: Ids::default(), time: Time::default(), log, subresult }
+        Self { name, result, note, ids: BTreeMap::new(), time: Time::default(), log, subresult }
     }
 }
 
-/// What identifies the tested statements.
-#[derive(Debug, Default, Serialize)]
-struct Ids {
-    document: String,
-    claims: String,
-}
-
-impl Ids {
-    fn is_empty(&self) -> bool {
-        self.document.is_empty()
-    }
+/// The document and the claims, and the scenario's own ids. If one of these has such a name, too, it is left out.
+fn ids(record: &CellRecord) -> BTreeMap<String, String> {
+    let others = record.ids.iter().map(|(name, id)| (safe(name), safe(id)));
+    let own = [("document", safe(&record.document)), ("claims", safe(&record.claims.join(" ")))];
+    others.chain(own.map(|(name, id)| (name.to_owned(), id))).collect()
 }
 
 /// When something ran.
@@ -166,7 +162,7 @@ fn result(overview: &Overview, cell: &OverviewCell, log: Vec<String>) -> TmtResu
     let began = began(overview, cell);
     TmtResult {
         note: notes(cell),
-        ids: Ids { document: safe(&record.document), claims: safe(&record.claims.join(" ")) },
+        ids: ids(record),
         time: attempt.map_or_else(Time::default, |attempt| Time::new(began, attempt.start, attempt.end)),
         log,
         subresult: subresults(record, attempt, began),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::records::{CellRecord, LevelRecord};
 use crate::report::cell::{attempts, documented, observed, tiers};
 use crate::report::command::again;
+use crate::report::host_changes;
 use crate::report::layout::{Layout, Placed, Severity, in_full};
 use crate::report::matrix::ran;
 use crate::report::text::number;
@@ -68,6 +69,7 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
             "cases": step.suite.iter().flat_map(|suite| suite.cases.iter().map(case)).collect::<Vec<_>>(),
         })
     });
+    let host_changes = host_changes(&record.host_changes);
     let others = cell.others.iter().map(|other| {
         let seen = other.symptom.as_deref().map(text::shown);
         json!([other.verdict, text::shown(&other.run), other.stage.map(|stage| stage.to_string()), seen])
@@ -91,6 +93,7 @@ fn cell(layout: &Layout<'_>, (_, cell): Placed<'_>) -> Value {
         "levels": record.levels.iter().map(level).collect::<Vec<_>>(),
         "stages": stages.collect::<Vec<_>>(),
         "steps": steps.collect::<Vec<_>>(),
+        "host_changes": host_changes.lines().map(|line| text::shown(line.trim())).collect::<Vec<_>>(),
         "evidence": evidence(record),
         "restored": record.restored.as_ref().map(|from| json!([from.level.to_string(), text::shown(&from.saved)])),
         "claims": claims(layout, record),

@@ -205,6 +205,9 @@
       cases(step)];
   })) : [];
 
+  const hostChanges = (cell) => cell.host_changes.length ? section("What it changed on the host",
+    make("pre", { tabindex: "0" }, cell.host_changes.join("\n"))) : [];
+
   const claims = (cell) => section("Claims", make("ul", { class: "claims" }, cell.claims.map((claim) =>
     make("li", {}, make("code", {}, claim.claim), claim.section && ` (${claim.section})`,
       claim.tier && [" ", make("span", { class: `tier ${claim.tier}` }, claim.tier)], claim.coverage && ` ${claim.coverage}`,
@@ -255,7 +258,7 @@
     const head = make("div", { class: `cell-head ${cell.severity}` }, bar, make("h2", { id: "cell-name" }, cell.cell),
       cell.title && make("p", { class: "about" }, cell.title));
     // If the stack stopped, the consoles come first.
-    const parts = cell.stage ? [consoles, levels, timeline, steps, disks] : [levels, timeline, steps, consoles, disks];
+    const parts = cell.stage ? [consoles, levels, timeline, steps, disks, hostChanges] : [levels, timeline, steps, hostChanges, consoles, disks];
     const body = make("div", { class: "cell-body", tabindex: "0" }, said(cell), parts.map((part) => part(cell)),
       again(cell), evidence(cell), claims(cell), origin(cell));
     dialog.replaceChildren(head, body);
