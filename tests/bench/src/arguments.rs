@@ -12,7 +12,7 @@ pub struct Bench {
     /// Measure the script and every yardstick N times, one after the other in each round
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
-    /// Measure the matrix N times; a round takes minutes
+    /// Measure the matrix, Intel, POWER9 and the default profile N times; a round takes minutes
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub matrix_rounds: u32,
     /// Boot the matrix once more without snapshots in each round, to compare the verdicts
@@ -43,6 +43,12 @@ pub enum Yardstick {
     Snapshot,
     /// Twelve cells, first without snapshots and then with them
     Matrix,
+    /// The stack of the script on Intel, with all levels booted
+    Intel,
+    /// The stack of the script on POWER9, with all levels booted
+    Power9,
+    /// The default profile, first without snapshots and then with them
+    DefaultProfile,
     /// One cell over and over, as often as `--repeat` says
     Repeat,
     /// Planning and writing records, without booting

@@ -15,6 +15,9 @@ const SNAPSHOT: f64 = 0.35;
 const MATRIX_FIRST: f64 = 0.40;
 /// The same limit of a cell of the matrix with all snapshots.
 const MATRIX_AGAIN: f64 = 0.22;
+/// How much of its reference a ratio may be. Noise makes medians differ by less.
+const WORSE: f64 = 1.25;
+
 /// Memory limit of two cells at once, in MiB.
 const TWO_CELLS_MIB: u64 = 6 * 1024;
 /// Limit of planning, in seconds.
@@ -42,14 +45,38 @@ impl Times {
             None => self.missed += 1,
         }
     }
+}
 
-    fn row(&self, yardstick: &str, limit: Option<f64>) -> Option<Row> {
-        let row = Row::ratio(yardstick, &self.ratios, &self.seconds, limit);
-        match self.missed {
-            0 if self.seconds.is_empty() => None,
-            0 => Some(row),
-            missed => Some(row.with_remark(&format!("{missed} without a time"))),
+/// A yardstick with its times.
+struct Yardstick<'t> {
+    name: &'static str,
+    times: &'t Times,
+    /// What the median of its ratios may be.
+    target: Option<f64>,
+    /// What it was when it was last measured for the documentation.
+    reference: Option<f64>,
+}
+
+impl Yardstick<'_> {
+    /// Its row; none if it was not measured.
+    fn row(&self) -> Option<Row> {
+        let Times { seconds, ratios, missed } = self.times;
+        if *missed == 0 && seconds.is_empty() {
+            return None;
         }
+        let mut row = Row::ratio(self.name, ratios, seconds, self.target);
+        if let (true, Some(reference)) = (self.is_worse(), self.reference) {
+            row = row.with_remark(&format!("worse than {reference:.2}"));
+        }
+        if *missed > 0 {
+            row = row.with_remark(&format!("{missed} without a time"));
+        }
+        Some(row)
+    }
+
+    fn is_worse(&self) -> bool {
+        let (ratio, reference) = (self.times.ratios.median(), self.reference);
+        ratio.zip(reference).is_some_and(|(ratio, reference)| ratio > reference * WORSE)
     }
 }
 
@@ -68,6 +95,14 @@ pub struct Findings {
     pub matrix_again: Times,
     /// A cell of the matrix, with --cold.
     pub matrix_cold: Times,
+    /// The script's stack on Intel.
+    pub intel: Times,
+    /// The script's stack on POWER9.
+    pub power9: Times,
+    /// The default profile, without snapshots before.
+    pub profile_first: Times,
+    /// The default profile, with all snapshots.
+    pub profile_again: Times,
     /// Times of the harness alone, one for each round.
     pub harness: Vec<Seconds>,
     repeated: Vec<VerdictWord>,
@@ -84,7 +119,7 @@ impl Findings {
         let restored = records.iter().filter(|record| record.restored()).count();
         let seconds = span(records).unwrap_or_default();
         eprintln!("{name}: {seconds:.2} s, {tally}, {restored} restored from a snapshot");
-        for record in records.iter().filter(|record| record.verdict != VerdictWord::Pass) {
+        for record in records.iter().filter(|record| !is_whole(record.verdict)) {
             self.unexpected = true;
             let symptom = record.symptom.as_deref().unwrap_or("no symptom");
             let folder =
@@ -107,8 +142,28 @@ impl Findings {
 
     /// Whether a round has no valid time.
     pub fn incomplete(&self) -> bool {
-        let all = [&self.cold, &self.snapshot, &self.matrix_first, &self.matrix_again, &self.matrix_cold];
-        all.iter().any(|times| times.missed > 0)
+        self.yardsticks().iter().any(|yardstick| yardstick.times.missed > 0)
+    }
+
+    /// Whether a ratio is worse than its reference by more than a quarter.
+    pub fn is_worse(&self) -> bool {
+        self.yardsticks().iter().any(Yardstick::is_worse)
+    }
+
+    /// The yardsticks that boot stacks. Their references are the ratios in docs/performance.md.
+    fn yardsticks(&self) -> [Yardstick<'_>; 9] {
+        let yardstick = |name, times, target, reference| Yardstick { name, times, target, reference };
+        [
+            yardstick("cold: one stack", &self.cold, Some(COLD), Some(0.57)),
+            yardstick("snapshot: one restored stack", &self.snapshot, Some(SNAPSHOT), Some(0.28)),
+            yardstick("matrix: a cell, first time", &self.matrix_first, Some(MATRIX_FIRST), Some(0.24)),
+            yardstick("matrix: a cell, again", &self.matrix_again, Some(MATRIX_AGAIN), Some(0.14)),
+            yardstick("matrix: a cell, cold", &self.matrix_cold, None, Some(0.31)),
+            yardstick("intel: one stack", &self.intel, None, None),
+            yardstick("power9: one stack", &self.power9, None, None),
+            yardstick("default profile, first time", &self.profile_first, None, None),
+            yardstick("default profile, again", &self.profile_again, None, None),
+        ]
     }
 
     /// The machine, the table and the differences between verdicts; empty without findings.
@@ -134,11 +189,7 @@ impl Findings {
         if !self.script.is_empty() {
             rows.push(Row::seconds("the script", &self.script, None));
         }
-        rows.extend(self.cold.row("cold: one stack", Some(COLD)));
-        rows.extend(self.snapshot.row("snapshot: one restored stack", Some(SNAPSHOT)));
-        rows.extend(self.matrix_first.row("matrix: a cell, first time", Some(MATRIX_FIRST)));
-        rows.extend(self.matrix_again.row("matrix: a cell, again", Some(MATRIX_AGAIN)));
-        rows.extend(self.matrix_cold.row("matrix: a cell, cold", None));
+        rows.extend(self.yardsticks().iter().filter_map(Yardstick::row));
         if !self.repeated.is_empty() {
             let equal = self.repeated.windows(2).all(|two| two[0] == two[1]);
             let tally = tally(self.repeated.iter().copied());
@@ -190,7 +241,41 @@ impl Findings {
     }
 }
 
-/// The duration of a run; none if a cell did not pass, since its stack stopped early.
+/// The duration of a run; none if a cell stopped early.
 pub fn time(records: &[Record]) -> Option<f64> {
-    span(records).filter(|_| records.iter().all(|record| record.verdict == VerdictWord::Pass))
+    span(records).filter(|_| records.iter().all(|record| is_whole(record.verdict)))
+}
+
+/// Whether a cell with this verdict came as far as it can. The matrix of the yardsticks has no cell that stops or is skipped.
+fn is_whole(verdict: VerdictWord) -> bool {
+    !matches!(verdict, VerdictWord::Fail | VerdictWord::Flaky | VerdictWord::Error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(ratios: &[f64]) -> Findings {
+        let mut findings = Findings::default();
+        ratios.iter().for_each(|ratio| findings.cold.push(Some(ratio * 40.0), 40.0));
+        findings
+    }
+
+    #[test]
+    fn a_median_that_is_worse_by_more_than_a_quarter_fails_the_bench() {
+        assert!(!measured(&[0.6, 0.7, 3.0]).is_worse());
+        let worse = measured(&[0.72, 0.73, 0.1]);
+        assert!(worse.is_worse());
+        let row = worse.yardsticks()[0].row().unwrap();
+        assert!(format!("{row:?}").contains("ok, worse than 0.57"), "{row:?}");
+        assert!(!Findings::default().is_worse() && Findings::default().rows().is_empty());
+    }
+
+    #[test]
+    fn a_round_without_a_time_is_incomplete_and_not_worse() {
+        let mut findings = Findings::default();
+        findings.intel.push(None, 40.0);
+        assert!(findings.incomplete() && !findings.is_worse());
+        assert!(format!("{:?}", findings.rows()).contains("1 without a time"));
+    }
 }

@@ -19,7 +19,7 @@ pub struct Record {
     /// Its folder, relative to the run's.
     pub folder: Option<PathBuf>,
     /// The snapshot that it was restored from, if it was.
-    continued: Option<IgnoredAny>,
+    restored: Option<IgnoredAny>,
     attempts: Vec<Attempt>,
 }
 
@@ -34,7 +34,7 @@ struct Attempt {
 impl Record {
     /// Whether it was restored from a snapshot.
     pub fn restored(&self) -> bool {
-        self.continued.is_some()
+        self.restored.is_some()
     }
 }
 
@@ -147,7 +147,7 @@ mod tests {
             verdict,
             symptom: None,
             folder: None,
-            continued: None,
+            restored: None,
             attempts: attempts.iter().map(attempt).collect(),
         }
     }
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn unknown_members_of_a_record_are_ignored() {
         let restored = r#"{"cell":"t/amd/a/b/c","verdict":"pass","symptom":null,"levels":[],"evidence":{},
-            "continued":{"key":"ab","level":"l1","saved":"2026-11-22T08:59:01Z"},"cold":null,
+            "restored":{"key":"ab","level":"l1","saved":"2026-11-22T08:59:01Z"},"cold":null,
             "attempts":[{"start":0.5,"end":16.25,"verdict":"pass","from":"ab","symptom":null,"cpu_seconds":15.9,
             "peak_memory_mib":585}],"folder":"cells/t"}"#;
         let skipped = r#"{"cell":"t/amd/a","verdict":"skip","symptom":"none","attempts":[],"folder":null}"#;

@@ -1,8 +1,10 @@
 //! Measures in rounds. Each round runs the script and every yardstick once, so that the machine's noise affects all alike.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::ValueEnum as _;
 use nestmatrix::records::Machine;
 use nestmatrix_stack::Cancellation;
 use tempfile::TempDir;
@@ -16,7 +18,7 @@ use crate::arguments::{Bench, Yardstick};
 use crate::findings::{Findings, time};
 use crate::harness_alone;
 use crate::records::Record;
-use crate::stacks::{CELL, MATRIX, Prepared, Ran, Stacks, Stopped};
+use crate::stacks::{Cells, Prepared, Ran, Stacks, Stopped};
 
 /// A cell measured alone has the machine to itself.
 const ALONE: Jobs = Jobs(Some(1));
@@ -28,7 +30,8 @@ pub fn run(arguments: &Bench) -> Result<ExitCode, Failure> {
         return Err(Failure::bad_input(miette::miette!("{why}")));
     }
     // Before the folders, so that an interrupted download leaves none behind.
-    let prepared = arguments.boots().then(|| Prepared::new(&arguments.source)).transpose()?;
+    let measured = arguments.cells();
+    let prepared = (!measured.is_empty()).then(|| Prepared::new(&arguments.source, &measured)).transpose()?;
     let folders =
         Folders::new(arguments).map_err(|e| Failure::error(format!("failed to create folders: {e}")))?;
     let mut findings = Findings::default();
@@ -51,8 +54,11 @@ pub fn run(arguments: &Bench) -> Result<ExitCode, Failure> {
     print(&findings.to_text(&Machine::this()));
     folders.clean_up(&findings);
     done?;
-    let incomplete = if findings.incomplete() { exit::ERROR } else { 0 };
-    Ok(ExitCode::from(code.unwrap_or(incomplete)))
+    let of_findings = match (findings.incomplete(), findings.is_worse()) {
+        (true, _) => exit::ERROR,
+        (false, is_worse) => u8::from(is_worse),
+    };
+    Ok(ExitCode::from(code.unwrap_or(of_findings)))
 }
 
 impl Bench {
@@ -62,11 +68,18 @@ impl Bench {
         selected && (yardstick != Yardstick::Repeat || self.repeat > 0)
     }
 
-    /// Whether a yardstick boots stacks.
-    fn boots(&self) -> bool {
-        [Yardstick::Cold, Yardstick::Snapshot, Yardstick::Matrix, Yardstick::Repeat]
-            .into_iter()
-            .any(|yardstick| self.wants(yardstick))
+    /// The cells that the yardsticks boot.
+    fn cells(&self) -> BTreeSet<Cells> {
+        let all = Yardstick::value_variants().iter().filter(|yardstick| self.wants(**yardstick));
+        all.filter_map(|yardstick| match yardstick {
+            Yardstick::Cold | Yardstick::Snapshot | Yardstick::Repeat => Some(Cells::One),
+            Yardstick::Matrix => Some(Cells::Matrix),
+            Yardstick::Intel => Some(Cells::Intel),
+            Yardstick::Power9 => Some(Cells::Power9),
+            Yardstick::DefaultProfile => Some(Cells::DefaultProfile),
+            Yardstick::Harness => None,
+        })
+        .collect()
     }
 }
 
@@ -126,6 +139,7 @@ async fn measure(
         findings,
         cell_snapshots: folders.work.path().join("cell-snapshots"),
         matrix_snapshots: folders.work.path().join("matrix-snapshots"),
+        profile_snapshots: folders.work.path().join("profile-snapshots"),
     };
     rounds.all().await
 }
@@ -167,6 +181,8 @@ struct Rounds<'a> {
     cell_snapshots: PathBuf,
     /// Snapshots of the matrix.
     matrix_snapshots: PathBuf,
+    /// Snapshots of the default profile.
+    profile_snapshots: PathBuf,
 }
 
 impl Rounds<'_> {
@@ -174,31 +190,48 @@ impl Rounds<'_> {
         let wants = |yardstick| self.arguments.wants(yardstick);
         let (cold, snapshot, matrix) =
             (wants(Yardstick::Cold), wants(Yardstick::Snapshot), wants(Yardstick::Matrix));
+        let (intel, power9, profile) =
+            (wants(Yardstick::Intel), wants(Yardstick::Power9), wants(Yardstick::DefaultProfile));
         if snapshot || wants(Yardstick::Repeat) {
-            self.cell("before round 1, saves a snapshot", true).await?;
+            self.cell(Cells::One, "before round 1, saves a snapshot", true).await?;
         }
         let singles = if cold || snapshot { self.arguments.rounds } else { 0 };
-        let matrices = if matrix { self.arguments.matrix_rounds } else { 0 };
-        for round in 1..=singles.max(matrices) {
+        let has_long_ones = matrix || intel || power9 || profile;
+        let long_rounds = if has_long_ones { self.arguments.matrix_rounds } else { 0 };
+        for round in 1..=singles.max(long_rounds) {
             let script = self.stacks.by_hand().await?;
             eprintln!("round {round}, the script: {script:.2} s");
             self.findings.script.push(script);
             if cold && round <= singles {
-                let ran = self.cell(&format!("round {round}, cold"), false).await?;
+                let ran = self.cell(Cells::One, &format!("round {round}, cold"), false).await?;
                 self.findings.cold.push(time(&ran.records), script);
             }
             if snapshot && round <= singles {
-                let ran = self.cell(&format!("round {round}, snapshot"), true).await?;
+                let ran = self.cell(Cells::One, &format!("round {round}, snapshot"), true).await?;
                 let restored = ran.records.iter().all(Record::restored);
                 self.findings.snapshot.push(time(&ran.records).filter(|_| restored), script);
             }
-            if round <= matrices {
+            if round > long_rounds {
+                continue;
+            }
+            if matrix {
                 self.matrix(round, script).await?;
+            }
+            if intel {
+                let ran = self.cell(Cells::Intel, &format!("round {round}, intel"), false).await?;
+                self.findings.intel.push(time(&ran.records), script);
+            }
+            if power9 {
+                let ran = self.cell(Cells::Power9, &format!("round {round}, power9"), false).await?;
+                self.findings.power9.push(time(&ran.records), script);
+            }
+            if profile {
+                self.default_profile(round, script).await?;
             }
         }
         for number in 1..=self.arguments.repeat {
             if self.arguments.wants(Yardstick::Repeat) {
-                let ran = self.cell(&format!("repeat {number}"), true).await?;
+                let ran = self.cell(Cells::One, &format!("repeat {number}"), true).await?;
                 ran.records.iter().for_each(|record| self.findings.repeated(record.verdict));
             }
         }
@@ -206,10 +239,7 @@ impl Rounds<'_> {
     }
 
     async fn matrix(&mut self, round: u32, script: f64) -> Result<(), Stopped> {
-        empty(&self.matrix_snapshots).map_err(|e| {
-            let folder = self.matrix_snapshots.display();
-            Stopped::Failed(Failure::error(format!("failed to empty {folder}: {e}")))
-        })?;
+        empty(&self.matrix_snapshots)?;
         let snapshots = Some(self.matrix_snapshots.clone());
         let first = self.twelve(&format!("round {round}, matrix, first"), snapshots.as_deref()).await?;
         self.findings.matrix_first.push(first, script);
@@ -224,25 +254,43 @@ impl Rounds<'_> {
 
     /// Runs the matrix, and returns the average seconds of a cell.
     async fn twelve(&mut self, name: &str, snapshots: Option<&Path>) -> Result<Option<f64>, Stopped> {
-        let cells = self.stacks.cells();
-        let ran = self.stacks.run(MATRIX, cells, self.arguments.jobs, snapshots).await?;
+        let ran = self.stacks.run(Cells::Matrix, self.arguments.jobs, snapshots).await?;
         self.findings.take(name, &ran);
-        Ok(time(&ran.records).map(|seconds| seconds / cells as f64))
+        Ok(time(&ran.records).map(|seconds| seconds / self.stacks.count(Cells::Matrix) as f64))
     }
 
-    /// Runs the single cell.
-    async fn cell(&mut self, name: &str, with_snapshots: bool) -> Result<Ran, Stopped> {
+    /// Runs the default profile without snapshots, and with those that this has saved.
+    async fn default_profile(&mut self, round: u32, script: f64) -> Result<(), Stopped> {
+        empty(&self.profile_snapshots)?;
+        let snapshots = Some(self.profile_snapshots.clone());
+        for name in ["first", "again"] {
+            let jobs = self.arguments.jobs;
+            let ran = self.stacks.run(Cells::DefaultProfile, jobs, snapshots.as_deref()).await?;
+            self.findings.take(&format!("round {round}, default profile, {name}"), &ran);
+            let times = match name {
+                "first" => &mut self.findings.profile_first,
+                _ => &mut self.findings.profile_again,
+            };
+            times.push(time(&ran.records), script);
+        }
+        Ok(())
+    }
+
+    /// Runs a single cell.
+    async fn cell(&mut self, cells: Cells, name: &str, with_snapshots: bool) -> Result<Ran, Stopped> {
         let snapshots = with_snapshots.then(|| self.cell_snapshots.clone());
-        let ran = self.stacks.run(CELL, 1, ALONE, snapshots.as_deref()).await?;
+        let ran = self.stacks.run(cells, ALONE, snapshots.as_deref()).await?;
         self.findings.take(name, &ran);
         Ok(ran)
     }
 }
 
 /// Removes a folder, if it exists.
-fn empty(folder: &Path) -> std::io::Result<()> {
+fn empty(folder: &Path) -> Result<(), Stopped> {
     match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Stopped::Failed(Failure::error(format!("failed to empty {}: {e}", folder.display()))))
+        }
         _ => Ok(()),
     }
 }

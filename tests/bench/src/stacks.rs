@@ -1,12 +1,13 @@
 //! Runs what is measured: the script, and xtask for the cells.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use nestmatrix::run::{Fate, MetalChoice, NativeMetals, PlanOptions, Planned, RunPlan, host_isa};
-use nestmatrix::scenario::Matrix;
+use nestmatrix::scenario::{Cell, Filter, Matrix};
 use nestmatrix_images::{Catalog, Emulator, Image, Product, Recipe, Store};
 use nestmatrix_model::Isa;
 use nestmatrix_stack::Cancellation;
@@ -21,16 +22,60 @@ use xtask::{PROGRAM_VARIABLE, input, parent_death};
 use crate::records::{self, Record};
 
 /// The scenarios of the yardsticks.
-const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+const YARDSTICKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+/// The scenarios of the project.
+const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios");
 /// The script that boots a stack by hand.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/yardstick/amd.sh");
 /// The emulator of the metal, for the script and for the cells.
 const EMULATOR: &str = "qemu-system-x86_64";
 
-/// The cell whose stack the script boots too.
-pub const CELL: &str = "twelve/amd/debian-12/debian-12/debian-12";
-/// The cells of the matrix.
-pub const MATRIX: &str = "twelve/*";
+/// Cells that are measured together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cells {
+    /// The one whose stack the script boots too.
+    One,
+    /// The same stack on Intel.
+    Intel,
+    /// The same stack on POWER9.
+    Power9,
+    /// The cells of the matrix.
+    Matrix,
+    /// The default profile of the project's scenarios.
+    DefaultProfile,
+}
+
+impl Cells {
+    /// The folder of their scenarios, and the arguments that choose them.
+    fn chosen_by(self) -> (&'static Path, &'static [&'static str]) {
+        let (folder, arguments): (_, &[&str]) = match self {
+            Self::One => (YARDSTICKS, &["twelve/amd/debian-12/debian-12/debian-12"]),
+            Self::Intel => (YARDSTICKS, &["other-metal/intel/*"]),
+            Self::Power9 => (YARDSTICKS, &["other-metal/power9/*"]),
+            Self::Matrix => (YARDSTICKS, &["twelve/*"]),
+            Self::DefaultProfile => (SCENARIOS, &["--profile", "default"]),
+        };
+        (Path::new(folder), arguments)
+    }
+
+    /// The cells of the matrix that they are.
+    fn load(self) -> Result<(Matrix, Vec<Cell>), Failure> {
+        let (folder, arguments) = self.chosen_by();
+        let matrix = Matrix::load(&input::short(folder)).map_err(Failure::bad_input)?;
+        let filter = match arguments {
+            ["--profile", profile] => {
+                let all = Filter::parse(&[]).map_err(Failure::bad_input)?;
+                all.within(matrix.profile(profile).map_err(Failure::bad_input)?)
+            }
+            globs => {
+                let globs: Vec<String> = globs.iter().map(|&glob| glob.to_owned()).collect();
+                Filter::parse(&globs).map_err(Failure::bad_input)?
+            }
+        };
+        let cells = matrix.cells().iter().filter(|cell| filter.matches(&cell.name)).cloned().collect();
+        Ok((matrix, cells))
+    }
+}
 
 /// Why measuring stopped.
 pub enum Stopped {
@@ -51,7 +96,8 @@ pub struct Prepared {
     script: Vec<OsString>,
     /// The program that runs the cells.
     xtask: OsString,
-    cells: usize,
+    /// How many cells there are of each kind.
+    counts: BTreeMap<Cells, usize>,
     /// Kept open, so that no other process prunes the images.
     _store: Store,
 }
@@ -73,24 +119,28 @@ pub struct Ran {
 }
 
 impl Prepared {
-    /// Builds every image that a stack boots.
+    /// Builds every image that the stack of the script and these cells boot.
     ///
     /// # Errors
     /// An image is not available, or the program that runs the cells is unknown.
-    pub fn new(source: &ImageSource) -> Result<Self, Failure> {
+    pub fn new(source: &ImageSource, measured: &BTreeSet<Cells>) -> Result<Self, Failure> {
         let xtask = program()?;
         let catalog = input::recipes(&source.folder)?;
         let store = input::store(source)?;
-        let matrix = Matrix::load(&input::short(Path::new(SCENARIOS))).map_err(Failure::bad_input)?;
-        let options = PlanOptions { metal: MetalChoice::Emulated, ..PlanOptions::default() };
-        let cells = matrix.cells().iter().cloned();
-        let plan = RunPlan::new(cells, &matrix, &catalog, &NativeMetals::new(), &options);
-        if let Some((cell, reasons)) = plan.skipped().next() {
-            return Err(Failure::error(format!(
-                "{} cannot be booted: {}",
-                cell.name,
-                nestmatrix::records::in_one_line(reasons)
-            )));
+        let mut plans = BTreeMap::new();
+        for cells in measured.iter().copied().chain([Cells::One]) {
+            let (matrix, chosen) = cells.load()?;
+            let options = PlanOptions { metal: MetalChoice::Emulated, ..PlanOptions::default() };
+            let plan = RunPlan::new(chosen, &matrix, &catalog, &NativeMetals::new(), &options);
+            // The default profile has what this machine can run, and more.
+            if let (Some((cell, reasons)), true) = (plan.skipped().next(), cells != Cells::DefaultProfile) {
+                return Err(Failure::error(format!(
+                    "{} cannot be booted: {}",
+                    cell.name,
+                    nestmatrix::records::in_one_line(reasons)
+                )));
+            }
+            plans.insert(cells, plan);
         }
         let emulator = catalog.recipes().find(|recipe| {
             Some(recipe.isa()) == Isa::of_this_machine() && recipe.emulator() == Some(EMULATOR)
@@ -98,16 +148,17 @@ impl Prepared {
         let emulator = emulator.ok_or_else(|| {
             Failure::error(format!("no recipe makes {EMULATOR} for {} machines", host_isa()))
         })?;
-        let images = plan.images();
+        let images: BTreeSet<_> = plans.values().flat_map(RunPlan::images).collect();
         let images = images.iter().filter_map(|(recipe, product)| Some((catalog.get(recipe)?, *product)));
         let wanted: Vec<(&Recipe, Product)> = images.chain([(emulator, Product::Emulator)]).collect();
         let builds = BuildProgress::new();
         let images = store.ensure_all(&wanted, &builds).map_err(Failure::error)?;
         builds.finish();
-        let planned = plan.boots().find(|planned| planned.cell.name.as_str() == CELL);
+        let planned = plans.get(&Cells::One).and_then(|plan| plan.boots().next());
         let script = planned.and_then(|planned| script(planned, &catalog, &images));
-        let script = script.ok_or_else(|| Failure::error(format!("the yardsticks have no cell {CELL}")))?;
-        Ok(Self { script, xtask, cells: plan.cells.len(), _store: store })
+        let script = script.ok_or_else(|| Failure::error("the yardsticks lack the cell of the script"))?;
+        let counts = plans.iter().map(|(cells, plan)| (*cells, plan.cells.len())).collect();
+        Ok(Self { script, xtask, counts, _store: store })
     }
 }
 
@@ -126,9 +177,9 @@ impl Stacks {
         Ok(Self { prepared, run_matrix, results: results.to_owned(), cancellation })
     }
 
-    /// The number of cells of the matrix.
-    pub fn cells(&self) -> usize {
-        self.prepared.cells
+    /// How many these cells are.
+    pub fn count(&self, cells: Cells) -> usize {
+        self.prepared.counts.get(&cells).copied().unwrap_or_default()
     }
 
     /// Runs the script and returns its seconds.
@@ -145,19 +196,14 @@ impl Stacks {
         })
     }
 
-    /// Runs the cells that match `filter`, `jobs` at once, with the folder `snapshots` or without snapshots.
+    /// Runs cells, `jobs` at once, with the folder `snapshots` or without snapshots.
     ///
     /// # Errors
-    /// The number of verdicts is not `expected`.
-    pub async fn run(
-        &self,
-        filter: &str,
-        expected: usize,
-        jobs: Jobs,
-        snapshots: Option<&Path>,
-    ) -> Result<Ran, Stopped> {
+    /// A cell has no verdict.
+    pub async fn run(&self, cells: Cells, jobs: Jobs, snapshots: Option<&Path>) -> Result<Ran, Stopped> {
+        let (scenarios, chosen) = cells.chosen_by();
         let mut command = command(&self.run_matrix);
-        command.arg(filter).arg("--jobs");
+        command.arg("--scenarios").arg(scenarios).args(chosen).arg("--jobs");
         command.arg(jobs.0.map_or_else(|| "auto".to_owned(), |jobs| jobs.to_string()));
         match snapshots {
             Some(snapshots) => command.env("NESTMATRIX_SNAPSHOTS", snapshots),
@@ -168,7 +214,7 @@ impl Stacks {
         let output = self.finish(command).await?;
         let failed = |why: &str| {
             let stderr = end_of(&output.stderr);
-            Stopped::failed(format!("run-matrix {filter} {why} ({}): {stderr}", output.status))
+            Stopped::failed(format!("run-matrix {} {why} ({}): {stderr}", chosen.join(" "), output.status))
         };
         let name = fs::read_link(&latest).ok().filter(|name| before.as_ref() != Some(name));
         let folder = self.results.join(name.ok_or_else(|| failed("left no records"))?);
@@ -176,6 +222,7 @@ impl Stacks {
         let text = text.map_err(|e| failed(&format!("left no verdicts: {e}")))?;
         let records = records::parse(&text);
         let records = records.map_err(|e| failed(&format!("left unreadable verdicts: {e}")))?;
+        let expected = self.count(cells);
         if records.len() == expected {
             Ok(Ran { records, folder })
         } else {
@@ -242,11 +289,7 @@ fn run_matrix(xtask: &OsStr, source: &ImageSource, results: &Path) -> std::io::R
     words.push(xtask.to_owned());
     // All images are built, and all rounds must use the same ones.
     words.extend(["run-matrix", "--metal", "emulated", "--offline", "--format", "json"].map(Into::into));
-    let folders: [(&str, &Path); 3] = [
-        ("--scenarios", Path::new(SCENARIOS)),
-        ("--recipes", &source.folder.recipes),
-        ("--results", results),
-    ];
+    let folders: [(&str, &Path); 2] = [("--recipes", &source.folder.recipes), ("--results", results)];
     words.extend(folders.into_iter().flat_map(|(option, folder)| [option.into(), folder.into()]));
     Ok(words)
 }
