@@ -30,7 +30,7 @@ pub struct Chaos {
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub from: u32,
     /// Draw only these kinds of disturbances
-    #[arg(long, value_name = "KIND", value_enum, num_args = 1.., value_delimiter = ',')]
+    #[arg(long, value_name = "KIND,...", value_enum, value_delimiter = ',')]
     pub only: Vec<Kind>,
     /// Call a run hung after this time
     #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
@@ -41,6 +41,7 @@ pub struct Chaos {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 mod tests {
     use clap::CommandFactory as _;
 
@@ -49,6 +50,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Chaos::command().debug_assert();
+    }
+
+    #[test]
+    fn cells_can_follow_the_kinds() {
+        let chaos = Chaos::try_parse_from(["chaos", "--only", "kill,stop", "rhel-10-preview/*"]).unwrap();
+        assert_eq!(
+            (chaos.only, chaos.filter),
+            (vec![Kind::Kill, Kind::Stop], vec!["rhel-10-preview/*".to_owned()])
+        );
     }
 
     #[test]
