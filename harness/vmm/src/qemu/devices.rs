@@ -46,6 +46,9 @@ pub const SINK: &str = "nest-sink";
 const SINK_NETWORK: (&str, &str) =
     ("netdev", "user,id=nest-sink,restrict=on,ipv6=off,net=10.0.9.0/24,guestfwd=tcp:10.0.9.100:9-cmd:wc -c");
 
+/// How a network names a process that it starts for a connection.
+const PROCESS: &str = "-cmd:";
+
 /// The address of this card, for which a level looks. No other card has it: the addresses that QEMU chooses begin with 52:54:00:12:34.
 const SINK_MAC: &str = "52:54:00:6e:65:74";
 
@@ -194,6 +197,11 @@ impl GuestDevice {
     /// Whether it is an object of QEMU's with an identifier, and not a property of the machine.
     pub fn has_identifier(&self) -> bool {
         self.kind.is_some()
+    }
+
+    /// Whether QEMU starts a process for it.
+    pub fn starts_processes(&self) -> bool {
+        self.backends.iter().any(|(_, value)| value.contains(PROCESS))
     }
 
     pub(super) fn copies_packets(&self) -> bool {

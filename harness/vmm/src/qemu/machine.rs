@@ -252,6 +252,17 @@ impl Machine {
         self
     }
 
+    /// Every disk, CD and flash memory that it has.
+    pub fn drives(&self) -> impl Iterator<Item = &ImageFile> {
+        let booted = match &self.boot {
+            Boot::Disk(boot) => Some(&boot.disk),
+            Boot::Kernel(_) | Boot::Volume(_) => None,
+        };
+        let flash = self.uefi.iter().flat_map(|uefi| [&uefi.code, &uefi.variables]);
+        let removable = self.removable.iter().map(|medium| &medium.file);
+        self.disks.iter().chain(&self.writable_disk).chain(booted).chain(flash).chain(removable)
+    }
+
     /// Its name in records: `L1`, `L1-second`.
     pub fn label(&self) -> String {
         machine_label(self.level, self.instance)

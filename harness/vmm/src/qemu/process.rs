@@ -17,22 +17,49 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
+use crate::sandbox::Confinement;
+
 /// A command that asks the kernel to kill it when its parent dies, and then becomes another command. These are the words before
 /// that command's own words.
 ///
 /// It is a separate command because the same between `fork` and `exec` needs `unsafe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExecWrapper(Vec<OsString>);
+pub struct ExecWrapper {
+    words: Vec<OsString>,
+    /// The same for a command that also confines itself, up to the words of the confinement; none if emulators run without a sandbox.
+    confining: Option<Vec<OsString>>,
+}
 
 impl ExecWrapper {
-    /// A wrapper made of these words: program first.
+    /// A wrapper made of these words: program first. It confines nothing.
     pub fn new(words: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
-        Self(words.into_iter().map(Into::into).collect())
+        Self { words: words.into_iter().map(Into::into).collect(), confining: None }
+    }
+
+    /// The same, with the words before a confinement and the command that is confined.
+    #[must_use]
+    pub fn with_sandbox(self, words: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        Self { confining: Some(words.into_iter().map(Into::into).collect()), ..self }
     }
 
     /// The words.
     pub fn words(&self) -> &[OsString] {
-        &self.0
+        &self.words
+    }
+
+    /// Whether it can confine an emulator.
+    pub fn has_sandbox(&self) -> bool {
+        self.confining.is_some()
+    }
+
+    /// The wrapper that confines its command; the same one if emulators run without a sandbox.
+    #[must_use]
+    pub fn confined(&self, confinement: &Confinement) -> Self {
+        let confining = self.confining.iter().flatten().cloned();
+        match self.has_sandbox() {
+            true => Self::new(confining.chain(confinement.words())),
+            false => self.clone(),
+        }
     }
 }
 
@@ -134,7 +161,7 @@ impl Process {
     pub fn start(start: &Start<'_>) -> io::Result<Self> {
         let Start { wrapper, program, arguments, environment, folder, output, stdio } = start;
         let mut words = wrapper
-            .0
+            .words
             .iter()
             .map(OsString::as_os_str)
             .chain([program.as_os_str()])
