@@ -87,6 +87,11 @@ impl Emulator {
         self.own.as_ref().filter(|(name, _)| name == program).map(|(_, path)| path.as_path())
     }
 
+    /// The user's build of one of its programs, if there is one.
+    pub fn own_program(&self) -> Option<&Path> {
+        self.own.as_ref().map(|(_, path)| path.as_path())
+    }
+
     /// The image.
     pub fn image(&self) -> &Image {
         &self.image

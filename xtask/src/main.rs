@@ -62,6 +62,9 @@ fn main() -> ExitCode {
         std::process::exit(code.into())
     });
     terminal::start_log();
+    if let Err(wrong) = settings::sandbox() {
+        return exit::Failure::bad_input(miette::Report::msg(wrong)).report();
+    }
     let done = match cli.command {
         cli::Command::RunMatrix(arguments) => run_matrix::run(&arguments),
         cli::Command::Diff(arguments) => diff::run(&arguments),

@@ -42,6 +42,25 @@ pub fn default_results() -> PathBuf {
     state.map_or_else(|| PathBuf::from("results"), |state| state.join("nestmatrix/results"))
 }
 
+/// The environment variable that switches the sandbox off.
+const SANDBOX: &str = "NESTMATRIX_SANDBOX";
+
+/// Whether emulators of bare machines run in a sandbox.
+///
+/// # Errors
+/// The setting is neither `on` nor `off`.
+pub fn sandbox() -> std::io::Result<bool> {
+    match std::env::var_os(SANDBOX) {
+        None => Ok(true),
+        Some(value) if value.is_empty() || value == "on" => Ok(true),
+        Some(value) if value == "off" => Ok(false),
+        Some(value) => {
+            let why = format!("{SANDBOX} is {value:?}: set it to `on` or `off`");
+            Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why))
+        }
+    }
+}
+
 /// The metal that an argument asks for.
 pub fn metal(argument: MetalArgument) -> MetalChoice {
     match argument {

@@ -4,11 +4,11 @@
 
 mod common;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +58,10 @@ impl Machine {
         let catalog = images::catalog();
         let image = |recipe: &str, product| images::image(catalog.get(recipe).unwrap(), product);
         machine.add("busybox", &busybox_of(&image("debian-12-amd64", Product::Minimal)));
-        machine.add("qemu-system-x86_64", &qemu_of(image("qemu-x86-amd64", Product::Emulator)));
+        // The sandbox lets an installed emulator read what is in `lib` beside the folder of its program, and nothing else of a user's.
+        let libraries = machine.place.path().join("lib");
+        let qemu = qemu_of(image("qemu-x86-amd64", Product::Emulator), &libraries);
+        machine.add("qemu-system-x86_64", &qemu);
         machine
     }
 
@@ -108,13 +111,17 @@ fn busybox_of(image: &Image) -> Vec<u8> {
     }
 }
 
-/// A script that starts the QEMU of an image as if it were installed.
-fn qemu_of(image: Image) -> Vec<u8> {
+/// A script that starts the QEMU of an image as if it were installed, with a copy of the image's files in the folder `libraries`.
+fn qemu_of(image: Image, libraries: &Path) -> Vec<u8> {
+    let folder = image.folder().to_str().unwrap().to_owned();
+    let copied = Command::new("cp").arg("-a").arg(&folder).arg(libraries).status().unwrap();
+    assert!(copied.success());
     let emulator = Emulator::new(image).unwrap();
     let (program, arguments) = emulator.command("qemu-system-x86_64");
     let words = [program.into_os_string()].into_iter().chain(arguments);
     let words = words.chain(["-L".into(), emulator.data().into_os_string()]);
-    let words: Vec<String> = words.map(|word| quote(word.to_str().unwrap())).collect();
+    let there = |word: OsString| word.to_str().unwrap().replace(&folder, libraries.to_str().unwrap());
+    let words: Vec<String> = words.map(|word| quote(&there(word))).collect();
     format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")).into_bytes()
 }
 

@@ -131,15 +131,27 @@ impl Stack<'_> {
         let (monitor, notices) = monitor.ok_or_else(|| self.harness("the machine has no monitor"))?;
         self.watch.listen_to(level.into(), notices);
         let wire = monitor.wire();
+        let devices = self.devices_file()?;
+        let copied = tokio::fs::copy(snapshot.device(), &devices).await;
+        copied.map_err(|e| self.harness(format!("the devices of a snapshot can't be copied: {e}")))?;
         let loading = async {
             wire.execute(capabilities()).await?;
-            Ok(wire.execute(incoming(uri(&snapshot.device()))).await?)
+            Ok(wire.execute(incoming(uri(&devices))).await?)
         };
         self.during(level, loading).await?;
         match self.migrated(level).await?.as_str() {
             "completed" => Ok(monitor),
             status => Err(self.not_as_saved(format!("QEMU's loading of it is {status}"))),
         }
+    }
+
+    /// The file that QEMU writes devices to, and reads them from. The outermost QEMU may use the folder of the stack's files, and no
+    /// folder of snapshots.
+    pub(super) fn devices_file(&self) -> Result<PathBuf, Stop> {
+        let host = Rc::clone(&self.request.this_machine).machine_host();
+        let files = host.ok().and_then(|host| Some(host.this_machine()?.files.clone()));
+        let files = files.ok_or_else(|| self.harness("this machine has no folder for files"))?;
+        Ok(files.join("devices"))
     }
 
     /// Resumes the conversations with a QEMU that runs in a level, and with its guest.

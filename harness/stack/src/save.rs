@@ -65,6 +65,7 @@ impl Stack<'_> {
     async fn write_devices(&mut self, draft: &Draft) -> Result<Result<(), String>, Stop> {
         let outermost = self.request.plan.levels[0].level;
         let wire = self.wire(outermost, ChannelKind::Qmp)?;
+        let devices = self.devices_file()?;
         let busy_until = Instant::now() + SETTLES_WITHIN;
         for number in 0..TRIES {
             if number > 0 {
@@ -76,7 +77,7 @@ impl Stack<'_> {
             let write = async {
                 wire.execute(qmp::stop {}).await?;
                 wire.execute(capabilities()).await?;
-                wire.execute(outgoing(uri(&draft.device()))).await
+                wire.execute(outgoing(uri(&devices))).await
             };
             if let Err(why) = self.during(outermost, async { Ok(write.await) }).await? {
                 return Ok(Err(why.to_string()));
@@ -85,8 +86,9 @@ impl Stack<'_> {
             if status != "completed" {
                 return Ok(Err(format!("QEMU's writing of it is {status}")));
             }
-            if self.loads(&draft.device()).await? {
-                return Ok(Ok(()));
+            if self.loads(&devices).await? {
+                let copied = tokio::fs::copy(&devices, draft.device()).await;
+                return Ok(copied.map(drop).map_err(|e| format!("what QEMU wrote can't be copied: {e}")));
             }
         }
         Ok(Err(format!("no QEMU loads what was written, {TRIES} times")))
@@ -119,8 +121,9 @@ impl Stack<'_> {
             machine.memory = Memory::Snapshot(memory.clone());
         }
         let host = &self.request.this_machine;
-        // Its output is not about this stack.
-        let logs = ["qemu.log", "swtpm.log"].map(|log| self.request.records().file(&machine.label(), log));
+        // These records are not about this stack.
+        let logs = ["qemu.log", "swtpm.log", "sandbox.json", "swtpm.sandbox.json"]
+            .map(|log| self.request.records().file(&machine.label(), log));
         let trial = async {
             let mut started = launch(&machine, host).await?;
             let Some(stream) = started.streams.remove(&machine.channel(ChannelKind::Qmp)) else {

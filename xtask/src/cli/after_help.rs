@@ -22,5 +22,6 @@ Environment:
   NESTMATRIX_ARCHIVE    address of the Debian archive [default: from this machine's apt sources]
   NESTMATRIX_KEYRING    keyring that verifies the archive [default: this machine's Debian keyring]
   NESTMATRIX_BOCHS      your own build of Bochs, for Intel stacks [default: Debian's]
+  NESTMATRIX_SANDBOX    `off` runs emulators of bare machines without a sandbox [default: on]
   NESTMATRIX_LOG        what to log to standard error, such as `debug` [default: warn]
   NO_COLOR              disables colours";

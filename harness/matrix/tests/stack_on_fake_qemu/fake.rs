@@ -57,6 +57,7 @@ pub struct Fake {
     disks: BTreeMap<u8, SystemDisk>,
     swtpm: Option<PathBuf>,
     changes: Vec<Change>,
+    wrapper: ExecWrapper,
     folder: tempfile::TempDir,
 }
 
@@ -83,6 +84,7 @@ impl Fake {
             disks: BTreeMap::new(),
             swtpm: None,
             changes: Vec::new(),
+            wrapper: ExecWrapper::new(Vec::<OsString>::new()),
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -90,6 +92,11 @@ impl Fake {
     /// The folder of everything that the boot writes. Its path is on the command line of each of its QEMUs.
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
+    }
+
+    /// The emulator starts in a sandbox, which is this program.
+    pub fn in_sandbox(self, words: &[&str]) -> Self {
+        Self { wrapper: self.wrapper.with_sandbox(words), ..self }
     }
 
     /// The user interrupts the boot after this time.
@@ -386,7 +393,7 @@ impl Fake {
             emulator: Emulator::Installed(env!("CARGO_BIN_EXE_fake-qemu").into()),
             program: profile().qemu,
             swtpm: self.swtpm.clone().map(Emulator::Installed),
-            wrapper: ExecWrapper::new(Vec::<OsString>::new()),
+            wrapper: self.wrapper,
             sockets,
             files: records.clone(),
             records: records.clone(),

@@ -120,6 +120,15 @@ async fn only_the_emulator_of_the_metal_is_no_part_of_the_stack(
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_sandbox_that_fails_is_an_error_that_says_why() {
+    let fails = ["/bin/sh", "-c", "echo 'the sandbox failed: no such file' >&2; exit 125"];
+    let booted = Fake::new().in_sandbox(&fails).boot().await;
+    let seen = "the emulator that plays L0's metal exited with status 125: the sandbox failed: no such file";
+    assert_eq!(booted.word_and_symptom(), format!("error: {seen}"));
+    assert_eq!(booted.word_if_it_stops_from("l0-launch"), "error");
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn an_end_of_the_emulator_that_is_known_to_come_of_an_erratum_names_it() {
     let said = "ERROR:accel/tcg/tcg-accel-ops.c:95:tcg_handle_interrupt: assertion failed: (bql_locked())\n";
     let aborts = |of, said: &str| {

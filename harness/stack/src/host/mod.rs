@@ -5,6 +5,7 @@
 //! not know how deep a host is. What a machine's description becomes on a host is decided by its launcher.
 
 mod booted_level;
+mod confined;
 mod console_level;
 mod diagnostics;
 mod facts;

@@ -43,7 +43,7 @@ pub(super) async fn start(host: &ThisMachine, machine: &Machine) -> Result<Optio
     let (program, mut arguments) = swtpm.command(SWTPM);
     arguments.extend(swtpm_arguments().into_iter().map(Into::into));
     let mut process = Process::start(&Start {
-        wrapper: &host.wrapper,
+        wrapper: &host.wrapper_of_swtpm(machine, swtpm, &folder),
         program: &program,
         arguments: &arguments,
         environment: &[],

@@ -130,11 +130,13 @@ impl ThisMachine {
     }
 
     fn start_process(&self, machine: &Machine, command: &CommandLine) -> std::io::Result<Process> {
+        let mut environment = self.emulator.environment();
+        environment.extend(self.confines(machine).then(|| self.environment_of_confined()));
         Process::start(&Start {
-            wrapper: &self.wrapper,
+            wrapper: &self.wrapper_of(machine, None, None),
             program: &command.program,
             arguments: &command.arguments,
-            environment: &self.emulator.environment(),
+            environment: &environment,
             folder: None,
             output: &self.records.join(format!("{}.qemu.log", machine.label())),
             stdio: None,
@@ -190,9 +192,12 @@ impl MachineHost for ThisMachine {
     fn start<'a>(
         &'a self,
         machine: &'a Machine,
-        command: CommandLine,
+        mut command: CommandLine,
     ) -> Pending<'a, Box<dyn RunningProcess>> {
         Box::pin(async move {
+            if self.confines(machine) {
+                command.arguments.extend(self.filter(machine).await);
+            }
             let swtpm = swtpm::start(self, machine).await?;
             let process = self.start_process(machine, &command).map_err(failed("starting QEMU"))?;
             let swtpm = swtpm.map(RefCell::new);

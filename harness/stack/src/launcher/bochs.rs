@@ -8,11 +8,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nestmatrix_model::architecture::BOCHS;
 use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start};
+use nestmatrix_vmm::sandbox::Ports;
 use tokio::net::TcpListener;
 
 use super::{Launcher, Started, here};
@@ -26,6 +27,9 @@ const RELAY_PORT: u16 = 5000;
 
 /// The most memory of a machine that Bochs keeps in its own memory, in MiB; the rest is in a file.
 const MOST_MEMORY_MIB: u32 = 2048;
+
+/// Where Bochs makes that file: in glibc's own folder for temporary files, whatever the environment says (tmpfile(3)).
+const TEMPORARY: &str = "/tmp";
 
 /// Starts Bochs.
 pub(super) struct Bochs;
@@ -77,8 +81,11 @@ async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostErr
     ];
     let output = host.records.join(format!("{}.bochs.log", machine.label()));
     drop(held);
+    let ports = ports(&serial, &relay).map_err(failed("listening for Bochs"))?;
+    let overflow = (machine.memory_mib > MOST_MEMORY_MIB).then(|| PathBuf::from(TEMPORARY));
+    let wrapper = host.wrapper_of(machine, Some(ports), overflow);
     let process = Process::start(&Start {
-        wrapper: &host.wrapper,
+        wrapper: &wrapper,
         program: &program,
         arguments: &arguments,
         environment: &environment,
@@ -197,6 +204,12 @@ e1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=slirp, script=slirp.conf
         let _ = writeln!(text, "com{number}: enabled=1, mode=socket-client, dev={address}");
     }
     Ok(text)
+}
+
+/// The ports of this machine that Bochs uses: those of the serial lines, and the one that is forwarded.
+fn ports(serial: &[TcpListener], relay: &Relay) -> io::Result<Ports> {
+    let connect = serial.iter().map(|listener| Ok(listener.local_addr()?.port()));
+    Ok(Ports { connect: connect.collect::<io::Result<_>>()?, bind: vec![relay.address().port()] })
 }
 
 /// The network card's configuration: nothing gets out, and one port in.

@@ -40,7 +40,7 @@ fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
     arguments.extend(["-f", "hercules.cnf", "-d", "EXTERNALGUI"].map(Into::into));
     let output = host.records.join(format!("{}.hercules.log", machine.label()));
     let process = Process::start(&Start {
-        wrapper: &host.wrapper,
+        wrapper: &host.wrapper_of(machine, None, None),
         program: &program,
         arguments: &arguments,
         environment: &[("HERCULES_RC".into(), "hercules.rc".into())],

@@ -55,7 +55,7 @@ impl Draft {
         Ok(Self { folder, lock, level, inputs })
     }
 
-    /// The file to which QEMU writes the devices.
+    /// The file with the devices, as QEMU has written them.
     pub fn device(&self) -> PathBuf {
         self.folder.path().join(DEVICE)
     }
