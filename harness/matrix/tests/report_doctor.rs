@@ -2,7 +2,7 @@
 
 use nestmatrix::doctor::{
     ArchitectureCheckup, Checkup, DocumentCheckup, EmulatorSupply, FORMAT, Finding, HostSummary, Inventory,
-    MetalCheckup, Place, Probe, Proof, Reason, Selected, Status, Subject, findings,
+    MetalCheckup, Place, Probe, Proof, Reason, SandboxTrial, Selected, Status, Subject, findings,
 };
 use nestmatrix::report::{Style, checkup};
 use nestmatrix::run::MetalChoice;
@@ -10,6 +10,7 @@ use nestmatrix::surroundings::GuestOf;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, LevelNumber};
 use nestmatrix_stack::Metal;
+use nestmatrix_vmm::sandbox::Enforced;
 
 const STYLE: Style = Style { colour: false, width: 80 };
 
@@ -21,11 +22,20 @@ const AMD: &str = "kernel=6.12.1\nos=debian\nos-version=13\nflags=: fpu svm npt\
     qemu-version=QEMU emulator version 10.0.2 (Debian)\napt=yes\ndisk.cache=/dev/a 9 9 52428800 1% /a\ndisk.snapshots=/dev/b 9 9 52428800 1% /b\n";
 
 fn inventory() -> Inventory {
+    let enforced = Enforced {
+        landlock: Some(7),
+        denies_tcp: true,
+        scopes: true,
+        user_namespace: true,
+        network_namespace: true,
+        ..Enforced::default()
+    };
     Inventory {
         emulator: Ok(EmulatorSupply::Image { recipe: "qemu-x86-amd64".into(), cached: true }),
         wanted: 6,
         missing: Vec::new(),
         offline: false,
+        sandbox: SandboxTrial::Entered { enforced, seccomp: true },
         sources: Vec::new(),
     }
 }

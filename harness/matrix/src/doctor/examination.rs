@@ -17,6 +17,7 @@ use super::checkup::{
     Selected,
 };
 use super::probe::Probe;
+use super::sandbox::SandboxTrial;
 use crate::disposable_host::HostPaths;
 use crate::media::{Documented, MediumRow};
 use crate::records::SkipReason;
@@ -87,9 +88,10 @@ impl Examination<'_> {
         let chosen = cells.iter().filter(|cell| self.named.is_some() || default.takes(&cell.name));
         let selected = plan(chosen.cloned().collect(), self.metal);
 
+        let sandbox = SandboxTrial::of_this_machine(&self.trial.wrapper).await;
         let mut checked = Vec::new();
         for (&architecture, seen) in &seen {
-            let inventory = self.inventory(architecture, &selected);
+            let inventory = self.inventory(architecture, &selected, &sandbox);
             let subject = Subject {
                 architecture,
                 probe: &seen.probe,
@@ -185,7 +187,7 @@ impl Examination<'_> {
     }
 
     /// What the cache has for the selected cells of an architecture.
-    fn inventory(&self, architecture: Architecture, selected: &RunPlan) -> Inventory {
+    fn inventory(&self, architecture: Architecture, selected: &RunPlan, sandbox: &SandboxTrial) -> Inventory {
         let of_it = |planned: &&Planned| planned.cell.architecture == architecture;
         let cells = selected.cells.iter().filter(of_it).cloned().collect();
         let wanted = RunPlan { cells, ..RunPlan::default() }.images();
@@ -210,6 +212,7 @@ impl Examination<'_> {
             emulator,
             wanted: wanted.len(),
             offline: self.offline,
+            sandbox: sandbox.clone(),
         }
     }
 

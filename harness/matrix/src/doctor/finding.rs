@@ -44,13 +44,15 @@ pub enum Check {
     Media,
     /// The emulator that plays the bare machine.
     Emulator,
+    /// The sandbox in which emulators run.
+    Sandbox,
     /// The images that the levels boot.
     Images,
 }
 
 impl Check {
     /// Every check, in the order of the findings.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::InstructionSet,
         Self::Processor,
         Self::CpuFlags,
@@ -70,6 +72,7 @@ impl Check {
         Self::Sources,
         Self::Media,
         Self::Emulator,
+        Self::Sandbox,
         Self::Images,
     ];
 
@@ -95,6 +98,7 @@ impl Check {
             Self::Sources => "sources",
             Self::Media => "media",
             Self::Emulator => "emulator",
+            Self::Sandbox => "sandbox",
             Self::Images => "images",
         }
     }

@@ -9,6 +9,7 @@ mod examination;
 mod finding;
 mod level;
 mod probe;
+mod sandbox;
 
 pub(crate) use checks::size;
 pub use checks::{
@@ -22,3 +23,4 @@ pub use examination::Examination;
 pub use finding::{Check, Finding, Status};
 pub use level::{LevelError, check_level};
 pub use probe::{ModuleFile, Probe, script};
+pub use sandbox::SandboxTrial;

@@ -5,6 +5,7 @@ mod kvm;
 mod media;
 mod packages;
 mod resources;
+mod sandbox;
 mod subject;
 mod tools;
 

@@ -5,6 +5,8 @@ use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, LevelNumber, Word as _};
 use nestmatrix_stack::Metal;
 
+use super::sandbox::sandbox;
+use crate::doctor::SandboxTrial;
 use crate::doctor::finding::{Check, Finding, Status};
 use crate::doctor::probe::Probe;
 use crate::run::NoEmulator;
@@ -52,6 +54,8 @@ pub struct Inventory {
     pub missing: Vec<String>,
     /// Whether the network is off limits.
     pub offline: bool,
+    /// What confines emulators.
+    pub sandbox: SandboxTrial,
     /// The user's sources of RPM packages that images of the architecture, or its emulator, are made of.
     pub sources: Vec<SourceState>,
 }
@@ -127,6 +131,7 @@ pub fn findings(subject: &Subject<'_>) -> Vec<Finding> {
         found.push(subject.apt());
         found.extend(subject.sources(inventory));
         found.push(subject.emulator(inventory));
+        found.push(sandbox(&inventory.sandbox));
         found.push(subject.images(inventory));
     }
     found

@@ -3,12 +3,14 @@ use std::path::Path;
 
 use super::subject::PROCEDURES;
 use super::*;
+use crate::doctor::SandboxTrial;
 use crate::doctor::finding::{Check, Finding, Status};
 use crate::doctor::probe::Probe;
 use crate::scenario::Matrix;
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{Architecture, LevelNumber};
 use nestmatrix_stack::Metal;
+use nestmatrix_vmm::sandbox::Enforced;
 use rstest::rstest;
 
 /// A machine of each architecture on which nesting works.
@@ -35,7 +37,16 @@ fn good(architecture: Architecture) -> String {
 
 pub(super) fn inventory() -> Inventory {
     let emulator = Ok(EmulatorSupply::Image { recipe: "qemu".into(), cached: true });
-    Inventory { emulator, wanted: 3, missing: Vec::new(), offline: false, sources: Vec::new() }
+    let enforced = Enforced {
+        landlock: Some(7),
+        denies_tcp: true,
+        scopes: true,
+        user_namespace: true,
+        network_namespace: true,
+        ..Enforced::default()
+    };
+    let sandbox = SandboxTrial::Entered { enforced, seccomp: true };
+    Inventory { emulator, wanted: 3, missing: Vec::new(), offline: false, sandbox, sources: Vec::new() }
 }
 
 /// The findings of a machine that differs from the good one by these replacements.
