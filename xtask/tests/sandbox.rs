@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode, Output};
 use std::time::{Duration, Instant};
 
 use common::trials::{self, ignore};
-use nestmatrix_vmm::sandbox::{Confinement, Enforced, Ports, SYSTEM};
+use nestmatrix_vmm::sandbox::{Confinement, Enforced, Network, Ports, SYSTEM};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// What this program does instead of running tests, as the first of its arguments.
@@ -137,7 +137,7 @@ fn a_process_that_needs_ports_gets_these_alone() {
     let [granted, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [granted_port, other_port] = [&granted, &other].map(|listener| listener.local_addr().unwrap().port());
     let ports = Ports { connect: vec![granted_port], bind: Vec::new() };
-    let confinement = Confinement { ports: Some(ports), ..place.confinement() };
+    let confinement = Confinement { network: Network::Ports(ports), ..place.confinement() };
     let run = |port: u16| {
         let words = [program.to_str().unwrap(), CONNECT, &port.to_string()];
         text(&confined(&confinement, &words, place.folder.path()).stdout)

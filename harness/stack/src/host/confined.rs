@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nestmatrix_vmm::qemu::{DiskFormat, ExecWrapper, GuestDevice, ImageFile, Machine, Memory, Writes};
-use nestmatrix_vmm::sandbox::{Confinement, Ports, SYSTEM, beside, disk_bytes, with_backing_files};
+use nestmatrix_vmm::sandbox::{Confinement, Network, SYSTEM, beside, disk_bytes, with_backing_files};
 
 use super::{Emulator, ThisMachine};
 
@@ -22,10 +22,11 @@ const BESIDE_DISKS_MIB: u64 = 1 << 10;
 /// The address space and file size of swtpm, in MiB. Its state has some KiB.
 const SWTPM_MIB: (u64, u64) = (4 << 10, 64);
 
-/// What QEMU's filter of system calls denies: old ones, other users, new processes, and changes of priorities.
-const FILTER: &str = "on,obsolete=deny,elevateprivileges=deny,resourcecontrol=deny";
-/// The same for new processes.
-const NO_PROCESSES: &str = ",spawn=deny";
+/// What QEMU's filter of system calls denies: old ones, and changes of priorities.
+const FILTER: &str = "on,obsolete=deny,resourcecontrol=deny";
+/// The same for other users and new processes. A QEMU that starts processes gets neither: these begin sessions of their own, which the
+/// filter of other users denies too. It can't become another user anyway, since it has no capabilities for that.
+const NO_PROCESSES: &str = ",elevateprivileges=deny,spawn=deny";
 
 /// How long a QEMU may take to say whether it has an option.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -52,12 +53,12 @@ impl ThisMachine {
         machine.metal.is_some() && self.wrapper.has_sandbox()
     }
 
-    /// The wrapper of the emulator that runs `machine`. It gets the network only if it needs `ports`, and writes to one more folder if it
-    /// has no choice.
+    /// The wrapper of the emulator that runs `machine`. It gets only what it needs of the network, and writes to one more folder if it has
+    /// no choice.
     pub(crate) fn wrapper_of(
         &self,
         machine: &Machine,
-        ports: Option<Ports>,
+        network: Network,
         folder: Option<PathBuf>,
     ) -> ExecWrapper {
         if !self.confines(machine) {
@@ -66,12 +67,14 @@ impl ThisMachine {
         let mut confinement = Confinement {
             read: self.emulator.paths(),
             write: [self.sockets.clone(), self.files.clone()].into_iter().chain(folder).collect(),
-            ports,
+            network,
             report: Some(self.sandbox_report(&machine.label())),
             ..Confinement::default()
         };
         confinement.read.extend(machine.boot.files().into_iter().map(|file| file.path.clone()));
         if starts_processes(machine) {
+            // QEMU talks with such a process by TCP on this machine (libslirp: src/misc.c, fork_exec).
+            confinement.network = Network::Unrestricted;
             confinement.read.extend(SYSTEM.iter().map(PathBuf::from));
         }
         let mut largest = 0;
@@ -127,8 +130,8 @@ impl ThisMachine {
 
     /// The options with which QEMU filters its own system calls. An installed QEMU may be built without the filter, so it is asked.
     pub(super) async fn filter(&self, machine: &Machine) -> Vec<OsString> {
-        let no_processes = if starts_processes(machine) { "" } else { NO_PROCESSES };
-        let options: Vec<OsString> = vec!["-sandbox".into(), format!("{FILTER}{no_processes}").into()];
+        let processes = if starts_processes(machine) { "" } else { NO_PROCESSES };
+        let options: Vec<OsString> = vec!["-sandbox".into(), format!("{FILTER}{processes}").into()];
         match &self.emulator {
             Emulator::Installed(program) if !takes(program, &options).await => Vec::new(),
             Emulator::Installed(_) | Emulator::Image(_) => options,

@@ -11,6 +11,7 @@ use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{
     Backing, ChannelName, DiskFormat, ExecWrapper, ImageFile, Machine, Placement, Process, Start,
 };
+use nestmatrix_vmm::sandbox::Network;
 use nestmatrix_vmm::shell::quote;
 use tokio::net::UnixListener;
 
@@ -133,7 +134,7 @@ impl ThisMachine {
         let mut environment = self.emulator.environment();
         environment.extend(self.confines(machine).then(|| self.environment_of_confined()));
         Process::start(&Start {
-            wrapper: &self.wrapper_of(machine, None, None),
+            wrapper: &self.wrapper_of(machine, Network::None, None),
             program: &command.program,
             arguments: &command.arguments,
             environment: &environment,

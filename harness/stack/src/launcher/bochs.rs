@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use nestmatrix_model::architecture::BOCHS;
 use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start};
-use nestmatrix_vmm::sandbox::Ports;
+use nestmatrix_vmm::sandbox::{Network, Ports};
 use tokio::net::TcpListener;
 
 use super::{Launcher, Started, here};
@@ -83,7 +83,7 @@ async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostErr
     drop(held);
     let ports = ports(&serial, &relay).map_err(failed("listening for Bochs"))?;
     let overflow = (machine.memory_mib > MOST_MEMORY_MIB).then(|| PathBuf::from(TEMPORARY));
-    let wrapper = host.wrapper_of(machine, Some(ports), overflow);
+    let wrapper = host.wrapper_of(machine, Network::Ports(ports), overflow);
     let process = Process::start(&Start {
         wrapper: &wrapper,
         program: &program,

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start};
+use nestmatrix_vmm::sandbox::Network;
 use tokio::net::UnixStream;
 
 use super::{Launcher, Started, here};
@@ -40,7 +41,7 @@ fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
     arguments.extend(["-f", "hercules.cnf", "-d", "EXTERNALGUI"].map(Into::into));
     let output = host.records.join(format!("{}.hercules.log", machine.label()));
     let process = Process::start(&Start {
-        wrapper: &host.wrapper_of(machine, None, None),
+        wrapper: &host.wrapper_of(machine, Network::None, None),
         program: &program,
         arguments: &arguments,
         environment: &[("HERCULES_RC".into(), "hercules.rc".into())],

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 /// Ends the words of a confinement.
 const END: &str = "--";
 
+/// The words for what of the network may be used.
+const PORTS: &str = "ports";
+const UNRESTRICTED: &str = "unrestricted";
+
 /// The TCP ports that an emulator may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ports {
@@ -15,6 +19,27 @@ pub struct Ports {
     pub bind: Vec<u16>,
 }
 
+/// What of the network an emulator may use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Network {
+    /// Nothing.
+    #[default]
+    None,
+    /// These ports of this machine, and nothing else of TCP.
+    Ports(Ports),
+    /// All that this machine has.
+    Unrestricted,
+}
+
+impl Network {
+    fn ports(&mut self) -> Option<&mut Ports> {
+        match self {
+            Self::Ports(ports) => Some(ports),
+            Self::None | Self::Unrestricted => None,
+        }
+    }
+}
+
 /// What an emulator may reach.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Confinement {
@@ -22,8 +47,8 @@ pub struct Confinement {
     pub read: Vec<PathBuf>,
     /// Files and folders that it also writes.
     pub write: Vec<PathBuf>,
-    /// The TCP ports of this machine that it needs. Without any, it gets no network at all.
-    pub ports: Option<Ports>,
+    /// What of the network it may use.
+    pub network: Network,
     /// A file that is opened before the confinement, because its path can't be opened within it. The emulator gets the descriptor, and
     /// finds the descriptor's path in its arguments instead of this one.
     pub opened: Option<PathBuf>,
@@ -43,11 +68,15 @@ impl Confinement {
         for (name, paths) in [("--read", &self.read), ("--write", &self.write)] {
             paths.iter().for_each(|path| option(name, path.as_os_str()));
         }
-        if let Some(Ports { connect, bind }) = &self.ports {
-            option("--tcp", OsStr::new("some"));
-            for (name, ports) in [("--connect", connect), ("--bind", bind)] {
-                ports.iter().for_each(|port| option(name, OsStr::new(&port.to_string())));
+        match &self.network {
+            Network::None => {}
+            Network::Ports(Ports { connect, bind }) => {
+                option("--network", OsStr::new(PORTS));
+                for (name, ports) in [("--connect", connect), ("--bind", bind)] {
+                    ports.iter().for_each(|port| option(name, OsStr::new(&port.to_string())));
+                }
             }
+            Network::Unrestricted => option("--network", OsStr::new(UNRESTRICTED)),
         }
         for (name, path) in [("--opened", &self.opened), ("--report", &self.report)] {
             path.iter().for_each(|path| option(name, path.as_os_str()));
@@ -82,11 +111,12 @@ impl Confinement {
             let number = || value.to_str().and_then(|text| text.parse::<u64>().ok()).ok_or_else(bad);
             let port = || u16::try_from(number()?).map_err(|_| bad());
             match name.to_str() {
+                Some("--network") if value == PORTS => read.network = Network::Ports(Ports::default()),
+                Some("--network") if value == UNRESTRICTED => read.network = Network::Unrestricted,
                 Some("--read") => read.read.push(path()),
                 Some("--write") => read.write.push(path()),
-                Some("--tcp") => drop(read.ports.get_or_insert_default()),
-                Some("--connect") => read.ports.get_or_insert_default().connect.push(port()?),
-                Some("--bind") => read.ports.get_or_insert_default().bind.push(port()?),
+                Some("--connect") => read.network.ports().ok_or_else(|| name.clone())?.connect.push(port()?),
+                Some("--bind") => read.network.ports().ok_or_else(|| name.clone())?.bind.push(port()?),
                 Some("--opened") => read.opened = Some(path()),
                 Some("--report") => read.report = Some(path()),
                 Some("--address-space") => read.address_space_mib = number()?,
@@ -129,13 +159,13 @@ mod tests {
         let confinement = Confinement {
             read: vec!["/a b".into(), "--".into()],
             write: vec!["/c".into()],
-            ports: Some(Ports { connect: vec![1, 2], bind: vec![3] }),
+            network: Network::Ports(Ports { connect: vec![1, 2], bind: vec![3] }),
             opened: Some("/proc/1/fd/2".into()),
             address_space_mib: 4,
             file_size_mib: 5,
             report: Some("/d".into()),
         };
-        for confinement in [confinement, Confinement { ports: Some(Ports::default()), ..Default::default() }]
+        for confinement in [confinement, Confinement { network: Network::Unrestricted, ..Default::default() }]
         {
             let mut words = confinement.words();
             words.extend(["qemu".into(), "--".into()]);
@@ -152,7 +182,7 @@ mod tests {
             Confinement::parse(&words).map(|_| ()).unwrap_err()
         };
         assert_eq!(parse("--reed /a -- qemu"), "--reed");
-        assert_eq!(parse("--connect 65536 -- qemu"), "65536");
+        assert_eq!(parse("--network ports --connect 65536 -- qemu"), "65536");
         assert_eq!(parse("--read /a"), "--");
     }
 

@@ -23,8 +23,8 @@ use nix::unistd::{AccessFlags, access, geteuid};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde::{Deserialize, Serialize};
 
-use super::Confinement;
 use super::paths::{COMMON, EMPTY};
+use super::{Confinement, Network};
 
 /// The newest version of Landlock that this sandbox was tried with. What later versions deny is not used before it is tried.
 const TRIED: ABI = ABI::V7;
@@ -133,7 +133,10 @@ impl Confinement {
 
     /// Leaves the network, and what a user or root may do beyond the use of files.
     fn isolate(&self, enforced: &mut Enforced) -> Result<(), Unconfined> {
-        let network = if self.ports.is_none() { CloneFlags::CLONE_NEWNET } else { CloneFlags::empty() };
+        let network = match self.network {
+            Network::None => CloneFlags::CLONE_NEWNET,
+            Network::Ports(_) | Network::Unrestricted => CloneFlags::empty(),
+        };
         let is_root = geteuid().is_root();
         // Root in a user namespace could not use the files of other users, such as those in the home of who called sudo.
         let user = if is_root { CloneFlags::empty() } else { CloneFlags::CLONE_NEWUSER };
@@ -160,9 +163,10 @@ impl Confinement {
 
     /// Enters a Landlock domain, as far as the kernel offers it.
     fn restrict(&self, enforced: &mut Enforced) -> Result<(), Unconfined> {
-        let mut rules = Ruleset::default()
-            .handle_access(AccessFs::from_all(TRIED))?
-            .handle_access(AccessNet::from_all(TRIED))?
+        let rules = Ruleset::default().handle_access(AccessFs::from_all(TRIED))?;
+        let is_restricted = self.network != Network::Unrestricted;
+        let rules = if is_restricted { rules.handle_access(AccessNet::from_all(TRIED))? } else { rules };
+        let mut rules = rules
             .scope(Scope::from_all(TRIED))?
             .create()?
             .add_rules(path_beneath_rules(COMMON, AccessFs::from_read(TRIED)))?
@@ -176,7 +180,7 @@ impl Confinement {
                 &self.write,
                 AccessFs::from_all(TRIED) & !(AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::IoctlDev),
             ))?;
-        if let Some(ports) = &self.ports {
+        if let Network::Ports(ports) = &self.network {
             for port in &ports.connect {
                 rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
             }
@@ -190,7 +194,7 @@ impl Confinement {
         {
             let version = kernel_abi.unwrap_or(effective_abi as i32);
             enforced.landlock = u32::try_from(version).ok();
-            enforced.denies_tcp = effective_abi >= WITH_TCP;
+            enforced.denies_tcp = is_restricted && effective_abi >= WITH_TCP;
             enforced.scopes = effective_abi >= WITH_SCOPES;
         }
         Ok(())

@@ -8,6 +8,6 @@ mod confinement;
 mod enter;
 mod paths;
 
-pub use confinement::{Confinement, Ports};
+pub use confinement::{Confinement, Network, Ports};
 pub use enter::{Enforced, Unconfined};
 pub use paths::{SYSTEM, beside, disk_bytes, with_backing_files};
