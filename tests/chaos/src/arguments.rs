@@ -11,7 +11,7 @@ Examples:
   cargo xtask chaos --runs 100
   cargo xtask chaos --seed 7 --from 42 --runs 1 'rhel-10-preview/amd/*'
 
-Exit codes: 0 if no run was wrong, 1 if one was, 2 for bad input, 3 for any other error, 130 after Ctrl-C.
+Exit codes: 0 if no run was wrong, 1 if one was, 2 for bad input, 3 for any other error, 4 if none was disturbed, 130 after Ctrl-C.
 docs/chaos.md describes the disturbances and what is checked.";
 
 /// Disturb runs of cells at random moments, and check that no verdict is wrong and nothing is left behind

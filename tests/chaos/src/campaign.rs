@@ -31,6 +31,8 @@ use crate::processes::{Process, with_mark};
 const DEFAULT_CELLS: [&str; 4] = ["--profile", "default", "*/amd/*", "*/intel/*"];
 /// Verdicts of cells that are disturbed: those whose run alone has the exit code 0.
 const EXPECTED: [VerdictWord; 2] = [VerdictWord::Pass, VerdictWord::Xfail];
+/// Exit code if every run had ended before it was disturbed.
+const NOTHING_TESTED: u8 = 4;
 /// Longest wait until the processes of an ended run are gone.
 const GONE: Duration = Duration::from_secs(10);
 
@@ -94,6 +96,10 @@ pub fn run(arguments: &Chaos) -> Result<ExitCode, Failure> {
         match done {
             Err(Stopped::Failed(failure)) => Err(failure),
             Err(Stopped::Interrupted) => Ok(ExitCode::from(signals.exit_code().unwrap_or(exit::ERROR))),
+            Ok(()) if campaign.has_tested_nothing() => {
+                note!("every run had ended before it was disturbed, so nothing was tested");
+                Ok(ExitCode::from(NOTHING_TESTED))
+            }
             Ok(()) => Ok(ExitCode::from(u8::from(
                 campaign.outcomes.iter().any(|outcome| !outcome.wrong.is_empty()),
             ))),
@@ -109,6 +115,10 @@ fn build_folder() -> PathBuf {
 }
 
 impl Campaign<'_> {
+    fn has_tested_nothing(&self) -> bool {
+        self.outcomes.iter().all(|outcome| outcome.came == Came::Undisturbed && outcome.wrong.is_empty())
+    }
+
     async fn all(&mut self) -> Result<(), Stopped> {
         let mut cells = self.undisturbed().await?;
         print(&format!("seed {}: {} cells\n", self.seed, cells.len()));

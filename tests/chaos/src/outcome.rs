@@ -24,7 +24,7 @@ pub struct Outcome {
     pub after: f64,
     /// What was done; null if the run had ended before, or there was nothing to disturb.
     pub inflicted: Option<String>,
-    /// The verdict with its reason; null if there is none.
+    /// The verdict with its reason, or the last line that the harness printed; null if a signal ended the harness.
     pub verdict: Option<String>,
     /// What the harness did.
     pub came: Came,

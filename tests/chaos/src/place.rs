@@ -69,8 +69,8 @@ impl Place {
         self.cache().join("states")
     }
 
-    /// Links those files of the user's cache that the campaign's cache lacks. Nothing in it is written in place, so the user's files
-    /// keep their content.
+    /// Links the files of the user's cache that are missing in the campaign's cache. Harnesses replace such files and never write into
+    /// them, so the user's files do not change.
     ///
     /// # Errors
     /// The operating system's.

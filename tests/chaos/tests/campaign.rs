@@ -82,6 +82,14 @@ fn a_fault_of_the_harness_is_found(#[case] fault: &str, #[case] wrong: &str) {
     assert!(campaign.kept("run-1/disturbed/run").is_dir() || fault == "hangs", "the records are kept");
 }
 
+/// The script's cache has no files that could be damaged.
+#[test]
+fn a_campaign_that_disturbs_nothing_has_tested_nothing() {
+    let campaign = Campaign::with_fake("none", &["--seed", "1", "--runs", "1", "--only", "damage"]);
+    assert_eq!(campaign.output.status.code(), Some(4), "{:#?}", campaign.output);
+    assert_eq!(campaign.outcomes[0]["came"], "undisturbed");
+}
+
 #[test]
 fn a_single_run_of_a_campaign_is_repeated_with_what_it_had() {
     let all = Campaign::with_fake("none", &["--seed", "5", "--runs", "3", "--only", "kill,interrupt"]);
