@@ -33,7 +33,7 @@ const WITH_TCP: ABI = ABI::V4;
 /// The first version that denies abstract sockets, and signals to other processes.
 const WITH_SCOPES: ABI = ABI::V6;
 
-/// What root keeps: it may use the files that Landlock leaves to it, whoever owns them.
+/// The capabilities that root keeps. With them, it can use other users' files where Landlock allows that.
 const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::DAC_READ_SEARCH);
 
 /// What is in force in a sandbox.

@@ -74,18 +74,8 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::doctor::checks::tests::all_enforced as all;
     use crate::doctor::finding::Status;
-
-    fn all() -> Enforced {
-        Enforced {
-            landlock: Some(7),
-            denies_tcp: true,
-            scopes: true,
-            user_namespace: true,
-            network_namespace: true,
-            ..Enforced::default()
-        }
-    }
 
     fn found(enforced: Enforced, seccomp: bool) -> Finding {
         sandbox(&SandboxTrial::Entered { enforced, seccomp })

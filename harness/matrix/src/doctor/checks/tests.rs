@@ -35,17 +35,21 @@ fn good(architecture: Architecture) -> String {
     )
 }
 
-pub(super) fn inventory() -> Inventory {
-    let emulator = Ok(EmulatorSupply::Image { recipe: "qemu".into(), cached: true });
-    let enforced = Enforced {
+/// A sandbox in which every part is in force.
+pub(super) fn all_enforced() -> Enforced {
+    Enforced {
         landlock: Some(7),
         denies_tcp: true,
         scopes: true,
         user_namespace: true,
         network_namespace: true,
         ..Enforced::default()
-    };
-    let sandbox = SandboxTrial::Entered { enforced, seccomp: true };
+    }
+}
+
+pub(super) fn inventory() -> Inventory {
+    let emulator = Ok(EmulatorSupply::Image { recipe: "qemu".into(), cached: true });
+    let sandbox = SandboxTrial::Entered { enforced: all_enforced(), seccomp: true };
     Inventory { emulator, wanted: 3, missing: Vec::new(), offline: false, sandbox, sources: Vec::new() }
 }
 
