@@ -169,7 +169,7 @@ impl Run {
     }
 }
 
-/// Whether a cell is retried: if the harness or its machine failed before the innermost level began, if an erratum of the emulated
+/// Whether a cell is retried: if the harness or its machine failed before the innermost level ran, if an erratum of the emulated
 /// metal stopped it, which does not stop every boot, or if a stack that should work ran out of time, which may be this machine's
 /// fault. Everything else that the innermost level does counts. What stops a stack with an injected fault is taken for the fault's
 /// work, unless it is charged to an erratum.
@@ -180,7 +180,7 @@ fn needs_retry(innermost: LevelNumber, has_faults: bool, verdict: &Verdict, rest
             let innermost = Stage::Level(innermost, StageKind::Launch);
             // The next attempt would have the same command line.
             let for_good = stop.symptom.kind() == SymptomKind::CommandLineRejected;
-            let early = !for_good && stop.stage > Stage::Provision && stop.stage < innermost;
+            let early = !for_good && stop.stage > Stage::Provision && stop.stage <= innermost;
             let is_erratum = stop.symptom.charged_to().is_some();
             restored == Some(false) || is_erratum || (!has_faults && early)
         }
@@ -215,6 +215,7 @@ mod tests {
     #[case::erratum_of_a_silent_level("l2-boot", harness(Some("tcg-no-nrips")), true)]
     #[case::late("l2-boot", harness(None), false)]
     #[case::early("l1-boot", harness(None), true)]
+    #[case::launch_of_the_innermost("l2-launch", harness(None), true)]
     fn an_error_is_retried_if_it_says_nothing_of_the_innermost_level(
         #[case] stage: &str,
         #[case] symptom: Symptom,
