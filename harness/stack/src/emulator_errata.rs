@@ -9,12 +9,13 @@ use nestmatrix_vmm::qemu::Instance;
 
 use super::{Blame, Metal, StackPlan, Symptom};
 use crate::host::{Facts, parameter_script};
+use crate::plan::SPARE_FIRST_CPU;
 
 /// The errata of the emulator that plays a stack's metal, in its version.
 pub(super) struct Errata {
     all: Vec<&'static Erratum>,
-    /// Whether L0's machine has several CPUs.
-    several_cpus: bool,
+    /// Whether L0's machine has several CPUs, and guests of its KVM may run on the first one.
+    shares_first_cpu: bool,
 }
 
 /// How the machine of a test ended before its test did.
@@ -41,11 +42,15 @@ impl Errata {
         let architecture = all().iter().flat_map(|erratum| &erratum.architectures).copied();
         let architecture = architecture.into_iter().find(|of| std::ptr::eq(ArchInfo::of(*of), profile));
         let (Metal::Emulated, Some(architecture)) = (plan.metal, architecture) else {
-            return Self { all: Vec::new(), several_cpus: false };
+            return Self { all: Vec::new(), shares_first_cpu: false };
         };
         let program = if plan.emulator_is_l0() { profile.qemu } else { profile.metal.program(profile.qemu) };
-        let several_cpus = !plan.levels.is_empty() && plan.machine(0, Instance::First).hardware.cpus > 1;
-        Self { all: of(program, architecture, qemu).collect(), several_cpus }
+        let shares_first_cpu = !plan.levels.is_empty() && {
+            let machine = plan.machine(0, Instance::First);
+            let parameters = machine.boot.parameters().unwrap_or_default();
+            machine.hardware.cpus > 1 && !parameters.split(' ').any(|word| word == SPARE_FIRST_CPU)
+        };
+        Self { all: of(program, architecture, qemu).collect(), shares_first_cpu }
     }
 
     /// The script that prints the parameters of KVM that show whether a level depends on an erratum.
@@ -135,9 +140,8 @@ impl Errata {
 
     /// The erratum that is known to reset a guest of KVM.
     pub(super) fn cause_of_reset(&self) -> Option<&'static Erratum> {
-        let shows =
-            |erratum: &&Erratum| erratum.shows.as_ref().is_some_and(|shows| shows.reset_with_several_cpus);
-        self.all.iter().copied().filter(|_| self.several_cpus).find(shows)
+        let shows = |erratum: &&Erratum| erratum.shows.as_ref().is_some_and(|shows| shows.reset_on_first_cpu);
+        self.all.iter().copied().filter(|_| self.shares_first_cpu).find(shows)
     }
 
     /// The erratum that is known to let KVM stop a guest of a guest, found by the messages about it.

@@ -12,8 +12,8 @@ use nestmatrix::scenario::{Expectation, Limitation, StopStage};
 use nestmatrix_images::{BuiltSuite, Disk};
 use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{
-    Architecture, Clock, Command, Fault, FaultAction, LevelNumber, Measure, OwnAction, Payload, Stage, Step,
-    StepAction, StepTimeout, Suite,
+    Architecture, Clock, Command, Fault, FaultAction, Hardware, LevelNumber, Measure, OwnAction, Payload,
+    Stage, Step, StepAction, StepTimeout, Suite,
 };
 use nestmatrix_stack::host::{
     ClosingReport, Emulator, Facts, Host, HostError, MachineHost, Pending, ThisMachine,
@@ -124,6 +124,14 @@ impl Fake {
     pub fn with_disk(mut self, level: u8, disk: SystemDisk) -> Self {
         self.disks.insert(level, disk);
         self
+    }
+
+    /// L0 has two CPUs, and nothing keeps guests off the first one. A limit has this effect here; otherwise an L0 from a disk has it,
+    /// which the program that plays QEMU can't be.
+    pub fn with_guests_on_first_cpu(self) -> Self {
+        let hardware = Hardware { cpus: Some(2), ..Hardware::default() };
+        let kernel_parameters = vec!["maxcpus=1".to_owned()];
+        self.with_settings(0, MachineSettings { hardware, kernel_parameters, ..MachineSettings::default() })
     }
 
     /// Its plan is changed in this way.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nestmatrix_model::OwnAction::{Crash, Pause};
-use nestmatrix_model::{Hardware, SymptomKind};
+use nestmatrix_model::SymptomKind;
 use nestmatrix_stack::{Kdump, MachineSettings};
 use rstest::rstest;
 use serde_json::json;
@@ -147,10 +147,7 @@ async fn a_level_without_the_crash_kernel_that_it_should_have_says_nothing_about
 )]
 #[tokio::test(flavor = "current_thread")]
 async fn a_panic_without_a_dump_fails(#[case] acts: Vec<Act>, #[case] why: &str) {
-    // With several, a reset may be the emulated metal's.
-    let hardware = Hardware { cpus: Some(1), ..Hardware::default() };
-    let one_cpu = MachineSettings { hardware, ..MachineSettings::default() };
-    let booted = fake("l2-check").with_settings(0, one_cpu).goes_down(1, acts).boot().await;
+    let booted = fake("l2-check").goes_down(1, acts).boot().await;
     let expected = format!("step-1: L1 has crashed: kernel panic: sysrq triggered crash; {why}");
     assert_eq!(booted.stopped(), expected);
     assert_eq!((booted.word(), kind(&booted)), ("fail".into(), SymptomKind::StandsStill));
@@ -172,7 +169,7 @@ async fn a_panic_without_a_dump_fails(#[case] acts: Vec<Act>, #[case] why: &str)
 )]
 #[tokio::test(flavor = "current_thread")]
 async fn what_is_not_known_of_a_dump_is_an_error(#[case] acts: Vec<Act>, #[case] why: &str) {
-    let booted = fake("l2-check").goes_down(1, acts).boot().await;
+    let booted = fake("l2-check").with_guests_on_first_cpu().goes_down(1, acts).boot().await;
     assert!(booted.stopped().ends_with(why), "{}", booted.stopped());
     assert_eq!((booted.word(), kind(&booted)), ("error".into(), SymptomKind::Harness));
 }

@@ -446,8 +446,8 @@ const LOCKUP: &str = "watchdog: BUG: soft lockup - CPU#0 stuck for 22s!";
 #[case::it_does_nothing(vec![], "fail", "step-1: no progress for ")]
 #[case::it_resets_itself(
     resets_itself(),
-    "error",
-    "step-1: L1 shut down before its work was done (guest-reset); its kernel said nothing, and with several CPUs"
+    "fail",
+    "step-1: L1 shut down before its work was done (guest-reset)"
 )]
 #[case::it_restarts(
     [vec![says("reboot: Restarting system")], resets_itself()].concat(),
@@ -504,8 +504,8 @@ async fn a_qemu_that_is_left_after_a_power_off_is_noticed() {
 #[case::it_is_not_seen(vec![], "fail", "step-1: no progress for ")]
 #[case::it_resets_itself_instead(
     resets_itself(),
-    "error",
-    "step-1: L1 shut down before its work was done (guest-reset); its kernel said nothing, and with several CPUs"
+    "fail",
+    "step-1: L1 shut down before its work was done (guest-reset)"
 )]
 #[case::only_its_qemu_says_so(
     vec![event("GUEST_PANICKED", &json!({"action": "pause"})), event("STOP", &Value::Null)],
@@ -529,28 +529,27 @@ async fn a_panic_after_the_one_that_was_asked_for_counts() {
 }
 
 #[rstest]
-#[case::of_the_firmware(1, 2, 1, "pass", "")]
-#[case::of_more(1, 1, 2, "fail", "step-1: L1 was reset, and has then reset itself 2 times")]
-#[case::of_the_innermost(2, 1, 3, "fail", "step-1: L2 was reset, and has then reset itself 3 times")]
-#[case::with_several_cpus(
+#[case::of_the_firmware(1, false, 1, "pass", "")]
+#[case::of_more(1, false, 2, "fail", "step-1: L1 was reset, and has then reset itself 2 times")]
+#[case::of_the_innermost(2, false, 3, "fail", "step-1: L2 was reset, and has then reset itself 3 times")]
+#[case::with_guests_on_first_cpu(
     1,
-    2,
+    true,
     2,
     "error",
-    "step-1: L1 was reset, and has then reset itself 2 times; with several CPUs, a level of a stack on QEMU's emulated AMD processor sometimes resets itself (emulator erratum tcg-smp-reset)"
+    "step-1: L1 was reset, and has then reset itself 2 times; the other CPUs of QEMU's emulated AMD processor sometimes spoil the state of the first one while that runs a guest (emulator erratum tcg-smp-reset)"
 )]
 #[tokio::test(flavor = "current_thread")]
 async fn a_level_that_resets_itself_while_it_boots_again_is_noticed(
     #[case] on: u8,
-    #[case] cpus_of_l0: u32,
+    #[case] guests_on_first_cpu: bool,
     #[case] times: usize,
     #[case] word: &str,
     #[case] expected: &str,
 ) {
     let own = event("RESET", &json!({"guest": true, "reason": "guest-reset"}));
-    let hardware = Hardware { cpus: Some(cpus_of_l0), ..Hardware::default() };
-    let settings = MachineSettings { hardware, ..MachineSettings::default() };
-    let fake = fake().with_settings(0, settings).after_reset(on, vec![own; times]);
+    let fake = if guests_on_first_cpu { fake().with_guests_on_first_cpu() } else { fake() };
+    let fake = fake.after_reset(on, vec![own; times]);
     let booted = fake.does("l2-check", on, Reset).boot().await;
     assert_eq!((booted.stopped(), booted.word()), (expected.into(), word.into()));
 }

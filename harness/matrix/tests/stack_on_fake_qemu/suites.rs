@@ -143,7 +143,8 @@ async fn an_end_of_a_test_that_the_emulated_metal_is_known_for_is_charged_to_it(
     #[case] ends: End,
     #[case] erratum: &str,
 ) {
-    let booted = User::new(&["one"]).boot(ends.clone()).await;
+    let shared = |fake: Fake| fake.with_guests_on_first_cpu().command(1, RUNS_TEST, 5, ends.clone());
+    let booted = User::new(&["one"]).boot_with(shared).await;
     let seen = booted.word_and_symptom();
     let id = format!(" (emulator erratum {erratum})");
     assert!(seen.starts_with("error: suite: one (") && seen.ends_with(&id), "{seen}");
@@ -181,7 +182,7 @@ async fn a_silent_reset_of_a_level_during_its_tests_is_charged_to_the_emulated_m
     let reset = json!({"guest": true, "reason": "guest-reset"});
     let acts = [Act::AgentAnswers, Act::Wait(150), Act::Event("SHUTDOWN".into(), reset)];
     let tests = |fake: Fake| fake.command_never_ends(1, RUNS_TEST).boots(1, acts.clone());
-    let booted = User::new(&["one"]).boot_with(tests).await;
+    let booted = User::new(&["one"]).boot_with(|fake| tests(fake).with_guests_on_first_cpu()).await;
     let stop = booted.observation.stop.as_ref().unwrap();
     assert_eq!((booted.word(), stop.symptom.charged_to()), ("error".into(), Some("tcg-smp-reset")));
 

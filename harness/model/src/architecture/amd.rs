@@ -98,6 +98,7 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     innermost_machines: &[MICROVM, InnermostMachine { machine: Q35, versions: "pc-q35-", ..OF_PC }, OF_PC],
     nesting: Nesting::CpuFeature("svm"),
     cpus: 2,
+    spare_first_cpu: true,
     viommu: Viommu::Device("amd-iommu"),
     tpm: TpmDevice::Device { name: "tpm-crb", driver: "tpm_crb" },
     metal_without_tpm: None,

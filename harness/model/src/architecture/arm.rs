@@ -54,6 +54,7 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     )],
     nesting: Nesting::MachineProperty("virtualization"),
     cpus: 1,
+    spare_first_cpu: false,
     viommu: Viommu::Property("smmuv3"),
     tpm: TpmDevice::Device { name: "tpm-tis-device", driver: "tpm_tis" },
     metal_without_tpm: None,

@@ -47,6 +47,7 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     // QEMU's name for interpretive execution (SIE) in a guest.
     nesting: Nesting::CpuFeature("sief2"),
     cpus: 1,
+    spare_first_cpu: false,
     viommu: Viommu::Missing("its channel devices have none"),
     tpm: TpmDevice::Missing("its TPM devices are for x86, Arm and POWER"),
     metal_without_tpm: None,

@@ -71,6 +71,9 @@ pub struct ArchInfo {
     pub nesting: Nesting,
     /// How many CPUs each level has, unless the scenario says otherwise.
     pub cpus: u32,
+    /// Whether the first CPU of the emulated bare machine must run no guest, since the other CPUs spoil its state (erratum
+    /// `tcg-smp-reset`). L0 has one more CPU then, and runs its programs on the others.
+    pub spare_first_cpu: bool,
     /// The IOMMU that QEMU can give a level.
     pub viommu: Viommu,
     /// The TPM that QEMU can give a level.

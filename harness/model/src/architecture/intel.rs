@@ -51,6 +51,7 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     missing_in_tcg: Some("VMX"),
     nesting: Nesting::CpuFeature("vmx"),
     cpus: 1,
+    spare_first_cpu: false,
     viommu: Viommu::Device("intel-iommu"),
     // tsc=reliable: the kernel must not compare the emulated clock with another one, since it would reject it.
     kernel_parameters: "console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check tsc=reliable",

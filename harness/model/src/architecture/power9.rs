@@ -71,6 +71,7 @@ pub(super) const INFO: ArchInfo = ArchInfo {
     innermost_machines: &[InnermostMachine::plain(pseries!(), "pseries-")],
     nesting: Nesting::MachineProperty("cap-nested-hv"),
     cpus: 2,
+    spare_first_cpu: false,
     viommu: Viommu::Missing("every pseries machine has one, which is part of the hypervisor's calls"),
     tpm: TpmDevice::Device { name: "tpm-spapr", driver: "tpm_ibmvtpm" },
     metal_without_tpm: Some("tpm-spapr, QEMU's TPM for POWER, is for pseries machines"),

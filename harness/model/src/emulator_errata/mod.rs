@@ -68,7 +68,7 @@ pub struct Dependence {
     pub cpu_models: Vec<String>,
 }
 
-/// How a stop is recognized as an effect of an erratum. One of `said`, `reset_with_several_cpus` and `emulator_said` is set.
+/// How a stop is recognized as an effect of an erratum. One of `said`, `reset_on_first_cpu` and `emulator_said` is set.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Signature {
@@ -78,9 +78,10 @@ pub struct Signature {
     /// Whether that guest must still have been in its machine's default firmware.
     #[serde(default)]
     pub in_default_firmware: bool,
-    /// A guest of KVM, or L0 while it runs one, resets itself without a word of its kernel, and L0 has several CPUs.
+    /// A guest of KVM, or L0 while it runs one, resets itself without a word of its kernel, and L0 has several CPUs of which the first
+    /// may run guests.
     #[serde(default)]
-    pub reset_with_several_cpus: bool,
+    pub reset_on_first_cpu: bool,
     /// The emulator itself ends, and its output has one of these messages.
     #[serde(default)]
     pub emulator_said: Vec<String>,
@@ -178,9 +179,10 @@ pub fn markdown() -> String {
                 cpu_models.join(", ")
             );
         }
-        if let Some(Signature { reset_with_several_cpus: true, .. }) = &erratum.shows {
+        if let Some(Signature { reset_on_first_cpu: true, .. }) = &erratum.shows {
             text.push_str(
-                "- An `error` that names it: a guest of KVM, or L0 while it runs one, resets itself, its kernel says nothing, and L0 has several CPUs.\n",
+                "- An `error` that names it: a guest of KVM, or L0 while it runs one, resets itself, its kernel says nothing, and L0 has \
+                 several CPUs of which the first may run guests.\n",
             );
         } else if let Some(Signature { emulator_said, .. }) = &erratum.shows
             && !emulator_said.is_empty()

@@ -118,6 +118,10 @@ fn a_level_from_a_disk_has_the_memory_and_the_cpus_that_its_system_needs() {
     assert_eq!(cpus(&plan), 4);
     plan.levels[1].settings.hardware.cpus = Some(1);
     assert_eq!(cpus(&plan), 1, "the scenario sets it");
+
+    let of_l0 = machine(&from_disks(&[0]), 0);
+    assert_eq!(of_l0.hardware.cpus, 1, "nothing spares its first CPU");
+    assert_eq!(of_l0.boot.parameters(), None);
 }
 
 /// A disk has a boot loader and a display, and needs a machine with PCI and the usual firmware.

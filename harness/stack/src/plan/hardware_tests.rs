@@ -110,6 +110,36 @@ fn the_network_of_a_benchmark_lets_nothing_out_and_has_the_addresses_that_the_be
     }
 }
 
+/// The first CPU of AMD's emulated metal must run no guest (erratum `tcg-smp-reset`).
+#[rstest]
+#[case::by_default(0..=2, None, &[], (3, true))]
+#[case::of_several(0..=2, Some(2), &[], (2, true))]
+#[case::of_one(0..=2, Some(1), &[], (1, false))]
+#[case::guests_of_a_suite(0..=0, None, &[], (3, true))]
+#[case::the_others_do_not_run(0..=2, None, &["maxcpus=1"], (3, false))]
+#[case::some_others_run(0..=2, None, &["maxcpus=2"], (3, true))]
+fn l0_runs_no_guest_on_the_first_cpu_of_amds_emulated_metal(
+    #[case] levels: std::ops::RangeInclusive<u8>,
+    #[case] cpus: Option<u32>,
+    #[case] parameters: &[&str],
+    #[case] expected: (u32, bool),
+) {
+    let seen = |plan: &StackPlan, index| {
+        let machine = plan.machine(index, Instance::First);
+        let mut words = machine.boot.parameters().unwrap_or_default().split(' ');
+        (machine.hardware.cpus, words.any(|word| word == SPARE_FIRST_CPU))
+    };
+    let mut plan = plan(levels, Metal::Emulated);
+    plan.levels[0].settings.hardware.cpus = cpus;
+    plan.levels[0].settings.kernel_parameters = parameters.iter().map(|&word| word.to_owned()).collect();
+    assert_eq!(seen(&plan, 0), expected);
+    if plan.levels.len() > 1 {
+        assert_eq!(seen(&plan, 1), (2, false), "KVM runs it");
+    }
+    assert_eq!(seen(&plan_of(Architecture::Power9, 0..=2, Metal::Emulated), 0), (2, false));
+    assert_eq!(seen(&plan_of(Architecture::Amd, 1..=2, Metal::Native), 0), (2, false));
+}
+
 #[test]
 fn hardware_that_a_scenario_sets_is_part_of_a_snapshots_key() {
     let of = |cpus| {

@@ -23,6 +23,9 @@ const SAME_INSTRUCTION_SET: bool = cfg!(target_arch = "x86_64");
 /// The machine type of a machine that QEMU does not play, but for its name.
 const NOT_OF_QEMU: MachineType = MachineType { name: "", properties: &[], devices: &[], bus: None };
 
+/// Keeps programs, and so QEMU with its guests, away from the first CPU (Linux, kernel-parameters).
+pub(crate) const SPARE_FIRST_CPU: &str = "isolcpus=0";
+
 /// The role of a level in its stack, as far as its machine depends on it.
 #[derive(Clone, Copy)]
 struct Place<'p> {
@@ -213,12 +216,13 @@ impl StackPlan {
     fn hardware(&self, place: Place<'_>, instance: Instance) -> MachineHardware {
         let (profile, wanted) = (self.profile, &place.plan.settings.hardware);
         let disk = place.plan.image.disk();
-        // An installed innermost level runs for minutes, and emulated metal with several CPUs does not last (tcg-smp-reset).
-        let innermost = self.levels.last().filter(|plan| self.reports(plan.level));
-        let is_fragile =
-            self.metal == Metal::Emulated && innermost.is_some_and(|plan| plan.image.disk().is_some());
-        let usual = if is_fragile { 1 } else { profile.cpus };
-        let cpus = wanted.cpus.unwrap_or(usual.max(disk.map_or(1, |disk| disk.cpus)));
+        let usual = match disk {
+            // Its boot loader has the kernel parameters, so its first CPU can't be spared.
+            Some(disk) if self.needs_spare_cpu(place) => disk.cpus,
+            Some(disk) => profile.cpus.max(disk.cpus),
+            None => profile.cpus + u32::from(self.needs_spare_cpu(place)),
+        };
+        let cpus = wanted.cpus.unwrap_or(usual);
         let devices = wanted.devices.iter().filter_map(|device| GuestDevice::of(*device, profile));
         let label = machine_label(place.plan.level, instance);
         let card = disk.map(|disk| disk.network_card).unwrap_or_default();
@@ -233,6 +237,21 @@ impl StackPlan {
             plug_port: self.plugged.contains(&place.plan.level) && self.plugs_into_port(place),
             devices: devices.chain(network).chain(tpm).collect(),
         }
+    }
+
+    /// Whether the first of several CPUs must run no guest.
+    fn needs_spare_cpu(&self, place: Place<'_>) -> bool {
+        self.profile.spare_first_cpu && matches!(place.metal, Some(BareMachine::Qemu(_)))
+    }
+
+    /// The kernel parameter that keeps the programs of a level away from its first CPU, if it has others that run. Linux before
+    /// 6.10 stops if it keeps them away from the only one.
+    fn spared_cpu(&self, place: Place<'_>) -> Option<String> {
+        let own = &place.plan.settings.kernel_parameters;
+        let has_one =
+            ["nosmp", "maxcpus=0", "maxcpus=1"].iter().any(|limit| own.iter().any(|word| word == limit));
+        let has_others = place.plan.settings.hardware.cpus != Some(1) && !has_one;
+        (self.needs_spare_cpu(place) && has_others).then(|| SPARE_FIRST_CPU.to_owned())
     }
 
     /// Whether devices can be plugged only into a port of the machine, and not into its first bus.
@@ -267,6 +286,7 @@ impl StackPlan {
         }
         let shortcuts = self.boot_shortcuts(place).into_iter().filter(|parameters| !parameters.is_empty());
         parameters.extend(shortcuts.map(str::to_owned));
+        parameters.extend(self.spared_cpu(place));
         parameters.extend(inside.is_empty().then(|| format!("nest.nonce={}", self.nonce)));
         parameters.extend(plan.disk.as_ref().map(|_| format!("nest.disk={OWN_DISK}")));
         let reserved = self.reserved_for_crash(plan);

@@ -22,6 +22,7 @@ pub use boot_image::{
 };
 use images::Anywhere;
 pub(crate) use images::cd_name;
+pub(crate) use machine::SPARE_FIRST_CPU;
 pub use settings::{Kdump, MachineSettings};
 
 /// The least memory of what Windows starts, in MiB: UEFI or WSL's own system come before the kernel.
