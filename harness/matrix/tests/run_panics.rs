@@ -132,8 +132,10 @@ fn a_panic_is_the_error_of_its_cell_and_the_others_go_on() {
 fn a_panic_while_images_are_made_ready_is_named_by_the_cells_that_need_them() {
     let place = tempfile::tempdir().unwrap();
     let listener = Panics::at(usize::MAX);
-    let outcome = run(place.path(), 4, Some(BuildPanics), listener);
+    let outcome = run(place.path(), 4, Some(BuildPanics), Rc::clone(&listener) as Rc<dyn RunListener>);
     assert_eq!((outcome.records.len(), outcome.run.exit_code()), (4, 3));
+    // One cell needs fewer images than the others, and does not wait for theirs.
+    assert_eq!(*listener.progress.borrow(), [(0, 4), (1, 4), (1, 4), (2, 4), (3, 4), (4, 4)]);
     for record in outcome.records {
         let symptom = record.symptom.unwrap();
         assert!(symptom.contains("the harness panicked: no build of debian-12-amd64"), "{symptom}");

@@ -9,6 +9,7 @@ mod emulator_errata;
 mod event;
 mod execute;
 mod fate;
+mod first_cells;
 mod guest_volumes;
 mod guests;
 mod installed_emulator;

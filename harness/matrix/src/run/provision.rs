@@ -90,7 +90,7 @@ pub(super) async fn provision(
 }
 
 /// Builds images, or finds them in the cache. The second result are those that the archive does not deliver.
-async fn build_images(
+pub(super) async fn build_images(
     wanted: BTreeSet<(String, Product)>,
     setting: &Setting,
 ) -> Result<(Images, Vec<UndeliveredImage>), RunError> {

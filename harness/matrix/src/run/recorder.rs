@@ -62,6 +62,11 @@ impl Recorder {
         self.began
     }
 
+    /// Whether a cell has a verdict.
+    pub(super) fn has(&self, cell: &CellName) -> bool {
+        self.done.contains_key(cell)
+    }
+
     /// Records the verdict of a cell.
     pub(super) fn take(&mut self, cell: CellRecord) -> Result<(), RunError> {
         self.record.verdicts.add(&cell);

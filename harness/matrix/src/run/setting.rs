@@ -47,6 +47,29 @@ pub struct Setting {
     pub inspector: Option<Rc<dyn Inspector>>,
 }
 
+impl Setting {
+    /// The same for a part of the run that boots one cell at a time. Its record has begun.
+    pub(super) fn of_part(&self) -> Self {
+        Self {
+            catalog: self.catalog.clone(),
+            store: Arc::clone(&self.store),
+            progress: Arc::clone(&self.progress),
+            native_qemu: self.native_qemu.clone(),
+            wrapper: self.wrapper.clone(),
+            results: self.results.clone(),
+            jobs: Some(1),
+            snapshots: self.snapshots.clone(),
+            timeout_scale: self.timeout_scale,
+            repeat: self.repeat,
+            arguments: self.arguments.clone(),
+            part: self.part.clone(),
+            resumed: None,
+            purpose: self.purpose,
+            inspector: self.inspector.clone(),
+        }
+    }
+}
+
 /// Why a whole run failed. A failure of one cell is its verdict; this is for failures that no cell can be blamed for.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
