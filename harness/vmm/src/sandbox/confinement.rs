@@ -61,12 +61,14 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// The words that [`Confinement::parse`] reads.
+    /// The words that [`Confinement::parse`] reads. Paths are made absolute, since the emulator may work in another folder.
     pub fn words(&self) -> Vec<OsString> {
+        // Only an empty path has no absolute one.
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let mut words = Vec::new();
         let mut option = |name: &str, value: &OsStr| words.extend([name.into(), value.to_owned()]);
         for (name, paths) in [("--read", &self.read), ("--write", &self.write)] {
-            paths.iter().for_each(|path| option(name, path.as_os_str()));
+            paths.iter().for_each(|path| option(name, absolute(path).as_os_str()));
         }
         match &self.network {
             Network::None => {}
@@ -79,7 +81,7 @@ impl Confinement {
             Network::Unrestricted => option("--network", OsStr::new(UNRESTRICTED)),
         }
         for (name, path) in [("--opened", &self.opened), ("--report", &self.report)] {
-            path.iter().for_each(|path| option(name, path.as_os_str()));
+            path.iter().for_each(|path| option(name, absolute(path).as_os_str()));
         }
         for (name, mib) in [("--address-space", self.address_space_mib), ("--file-size", self.file_size_mib)]
         {
@@ -157,7 +159,7 @@ mod tests {
     #[test]
     fn what_is_written_as_words_is_read_again() {
         let confinement = Confinement {
-            read: vec!["/a b".into(), "--".into()],
+            read: vec!["/a b".into(), "/--".into()],
             write: vec!["/c".into()],
             network: Network::Ports(Ports { connect: vec![1, 2], bind: vec![3] }),
             opened: Some("/proc/1/fd/2".into()),
@@ -173,6 +175,24 @@ mod tests {
             assert_eq!(read, confinement);
             assert_eq!(after, ["qemu", "--"]);
         }
+    }
+
+    #[test]
+    fn every_path_is_absolute() {
+        let path = || PathBuf::from("results/x");
+        let relative = Confinement {
+            read: vec![path()],
+            write: vec![path()],
+            report: Some(path()),
+            ..Confinement::default()
+        };
+        let words = relative.words();
+        let (read, _) = Confinement::parse(&words).unwrap();
+        let here = std::env::current_dir().unwrap().join(path());
+        assert_eq!(
+            (read.read, read.write, read.report),
+            (vec![here.clone()], vec![here.clone()], Some(here))
+        );
     }
 
     #[test]
