@@ -7,7 +7,7 @@ use nestmatrix_model::{Accelerator, LevelNumber};
 use nestmatrix_vmm::qemu::{Boot, HardwareDifference, Instance, Machine, MissingFeature, Monitor};
 
 use super::clock::ClockReading;
-use super::evidence::nests;
+use super::evidence::{lacks_nested_counter, nests};
 use super::level::{Hosting, Level, Up};
 use super::machines::MachineId;
 use super::stack::Stack;
@@ -147,8 +147,11 @@ impl Stack<'_> {
             let noted = self.ledger.level(level);
             noted.nested.clone_from(&facts.nested);
             noted.missing_features = missing;
-            self.ledger.measurements.machine_counters_unreadable |=
-                plan.is_this_machine(level) && facts.counters.is_empty();
+            if plan.is_this_machine(level) {
+                let measured = &mut self.ledger.measurements;
+                measured.machine_counters_unreadable |= facts.counters.is_empty();
+                measured.machine_nested_runs_uncounted |= lacks_nested_counter(&facts.counters, plan.profile);
+            }
         }
         if !(facts.kvm_device && facts.kvm_module) {
             let (module, loaded) = (plan.profile.kvm_module.to_owned(), facts.kvm_module);

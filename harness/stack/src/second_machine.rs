@@ -35,6 +35,7 @@ impl Stack<'_> {
         self.ledger.measurements.second_machine = Some(Box::new(Measurements {
             nonce: self.fresh_nonce()?,
             machine_counters_unreadable: measurements.machine_counters_unreadable,
+            machine_nested_runs_uncounted: measurements.machine_nested_runs_uncounted,
             emulator_is_l0: measurements.emulator_is_l0,
             this_machine: measurements.this_machine,
             ..Measurements::default()

@@ -33,6 +33,9 @@ pub struct Measurements {
     /// The counters of this machine's KVM can't be read: on native metal that needs root.
     #[serde(rename = "l0_counters_unreadable")]
     pub machine_counters_unreadable: bool,
+    /// This machine's KVM counts no entries into nested guests, and the harness switches on no tracing here.
+    #[serde(rename = "l0_nested_runs_uncounted", skip_serializing_if = "std::ops::Not::not")]
+    pub machine_nested_runs_uncounted: bool,
     /// L0's hypervisor is not KVM but the emulator.
     pub emulator_is_l0: bool,
     /// The level that this machine is, if it is not L0: what is around it shows nothing of itself.
@@ -85,6 +88,8 @@ pub struct Evidence {
     exits: BTreeMap<LevelNumber, Growth>,
     #[serde(rename = "l0_counters_unreadable")]
     machine_counters_unreadable: bool,
+    #[serde(rename = "l0_nested_runs_uncounted", skip_serializing_if = "std::ops::Not::not")]
+    machine_nested_runs_uncounted: bool,
     emulator_is_l0: bool,
     /// The level that this machine is, if it is not L0. Nothing here is about the levels around it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +153,7 @@ impl Evidence {
             nested_runs: BTreeMap::new(),
             exits: BTreeMap::new(),
             machine_counters_unreadable: gathered.machine_counters_unreadable,
+            machine_nested_runs_uncounted: gathered.machine_nested_runs_uncounted,
             emulator_is_l0: gathered.emulator_is_l0,
             this_machine: gathered.this_machine,
             hyper_v: BTreeMap::new(),
@@ -169,7 +175,8 @@ impl Evidence {
             if readable && of_guest.is_some_and(Hypervisor::has_counters) {
                 let counter = counted(gathered, level, profile.exit_counters);
                 evidence.exits.insert(level, growth(gathered, level, counter)?);
-                if nests(level, innermost) {
+                let counts_nested = level > outermost || !gathered.machine_nested_runs_uncounted;
+                if counts_nested && nests(level, innermost) {
                     let counter = nested_counter(gathered, level, profile);
                     evidence.nested_runs.insert(level, growth(gathered, level, counter)?);
                 }
@@ -237,9 +244,18 @@ pub(super) fn nests(level: LevelNumber, innermost: LevelNumber) -> bool {
 
 /// The name of the count of a level's entries into nested guests: KVM's own counter, or the trace event if KVM has none.
 fn nested_counter(gathered: &Measurements, level: LevelNumber, profile: &ArchInfo) -> &'static str {
-    let event = profile.nested_event.map(|event| event.name);
-    let names: Vec<&str> = profile.nested_counter.into_iter().chain(event).collect();
+    let names: Vec<&str> = nested_counters(profile).collect();
     counted(gathered, level, &names)
+}
+
+/// What can count entries into nested guests.
+fn nested_counters(profile: &ArchInfo) -> impl Iterator<Item = &'static str> {
+    profile.nested_counter.into_iter().chain(profile.nested_event.map(|event| event.name))
+}
+
+/// Whether these counters, which can be read, have none of entries into nested guests.
+pub(super) fn lacks_nested_counter(counters: &Counters, profile: &ArchInfo) -> bool {
+    !counters.is_empty() && !nested_counters(profile).any(|name| counters.contains_key(name))
 }
 
 /// The first of these that a level's KVM counts, or the first of all if it counts none.

@@ -36,6 +36,7 @@ fn gathered() -> Measurements {
         counters_before: [(level(0), counters(0, 0)), (level(1), counters(0, 0))].into(),
         counters_after: [(level(0), counters(9000, 800)), (level(1), counters(700, 0))].into(),
         machine_counters_unreadable: false,
+        machine_nested_runs_uncounted: false,
         emulator_is_l0: false,
         this_machine: None,
         innermost_in_hyper_v: false,
@@ -203,6 +204,35 @@ fn only_l0s_counters_may_be_out_of_reach() {
     assert!(evidence.machine_counters_unreadable && evidence.nested_runs.is_empty());
     gathered.counters_after.remove(&level(1));
     assert!(weigh(&gathered).is_err());
+}
+
+#[test]
+fn only_this_machines_kvm_may_count_no_nested_entries_and_it_must_count_exits() {
+    let mut gathered = gathered();
+    gathered.machine_nested_runs_uncounted = true;
+    for counters in [&mut gathered.counters_before, &mut gathered.counters_after] {
+        counters.get_mut(&level(0)).unwrap().remove("nested_run");
+    }
+    let evidence = weigh(&gathered).unwrap();
+    assert!(evidence.nested_runs.is_empty());
+    assert_eq!(evidence.exits.keys().collect::<Vec<_>>(), [&level(0), &level(1)]);
+    assert_eq!(serde_json::to_value(&evidence).unwrap()["l0_nested_runs_uncounted"], true);
+    gathered.counters_after.get_mut(&level(0)).unwrap().insert("exits".into(), 0);
+    let doubt = weigh(&gathered).unwrap_err().to_string();
+    assert_eq!(doubt, "missing evidence: counter exits of L0's KVM did not grow (it was 0, it is 0)");
+}
+
+#[rstest]
+#[case::counted(&["exits", "nested_run"], false)]
+#[case::traced(&["exits", "kvm_nested_vmexit"], false)]
+#[case::neither(&["exits"], true)]
+#[case::unreadable(&[], false)]
+fn a_kernel_that_counts_no_nested_entries_is_one_whose_counters_can_be_read(
+    #[case] names: &[&str],
+    #[case] expected: bool,
+) {
+    let counters: Counters = names.iter().map(|name| ((*name).to_owned(), 1)).collect();
+    assert_eq!(lacks_nested_counter(&counters, ArchInfo::of(Architecture::Amd)), expected);
 }
 
 #[test]

@@ -251,6 +251,10 @@ fn evidence(record: &CellRecord) -> Vec<[String; 2]> {
         let level = evidence["this_machine"].as_str().unwrap_or("l0").to_uppercase();
         row(format!("{level}'s counters"), "not readable".into());
     }
+    if evidence["l0_nested_runs_uncounted"] == true {
+        let level = evidence["this_machine"].as_str().unwrap_or("l0").to_uppercase();
+        row(format!("nested entries counted by {level}"), "its kernel has no counter".into());
+    }
     if evidence["emulator_is_l0"] == true {
         row("L0".into(), "the emulator itself".into());
     }
