@@ -154,6 +154,28 @@ pub(super) fn read(paths: &HostPaths) -> Result<BTreeMap<String, FileState>, Str
     Ok(found)
 }
 
+/// Changes the texts of the files that modprobe reads, where `change` has another text for them. A link to such a text is removed.
+pub(super) fn change_settings(
+    paths: &HostPaths,
+    change: impl Fn(&str) -> Option<String>,
+) -> Result<(), String> {
+    for (name, state) in read(paths)? {
+        let path = paths.at(&name);
+        let is_read = path.parent() == Some(&paths.at(FOLDER)) && name.ends_with(".conf");
+        // A link may lead nowhere, and modprobe reads no file that is no text.
+        let Some(changed) = fs::read_to_string(&path).ok().filter(|_| is_read).and_then(|text| change(&text))
+        else {
+            continue;
+        };
+        match state {
+            FileState::Folder { .. } => {}
+            FileState::File { .. } => fs::write(&path, changed).map_err(failed("write", &path))?,
+            FileState::Link { .. } => fs::remove_file(&path).map_err(failed("remove", &path))?,
+        }
+    }
+    Ok(())
+}
+
 /// Removes what was not there, and makes what is missing or different. The rest is not touched.
 pub(super) fn restore(paths: &HostPaths, found: &BTreeMap<String, FileState>) -> Result<(), String> {
     let left = read(paths)?;

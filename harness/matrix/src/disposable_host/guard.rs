@@ -3,7 +3,7 @@
 use nestmatrix_stack::HostReboot;
 
 use super::state::HostState;
-use super::{HostChange, HostPaths, Journal, JournalError, Purpose, modules};
+use super::{HostChange, HostPaths, Journal, JournalError, Purpose, files, modules};
 
 /// The file that stands for a cell's kernel parameters of KVM's modules. It is removed with the restored folder.
 pub const PARAMETERS_FILE: &str = "/etc/modprobe.d/zz-nestmatrix.conf";
@@ -40,6 +40,16 @@ impl HostGuard {
         let journal = Journal::new(paths, purpose, found)?;
         journal.write(paths)?;
         Ok(Self { paths: paths.clone(), journal, is_restored: false })
+    }
+
+    /// Takes the options of KVM's modules out of /etc/modprobe.d. A document's procedure begins without them, and they could be stronger
+    /// than what it writes. The modules stay as they are until they are loaded again.
+    ///
+    /// # Errors
+    /// A file can't be changed, or the kernel's command line has such options.
+    pub fn set_options_aside(&self) -> Result<(), String> {
+        modules::check_command_line(&self.paths)?;
+        files::change_settings(&self.paths, modules::without_options)
     }
 
     /// Loads KVM with these parameters, as if they were on the kernel's command line. `kvm_module` is that of the architecture.

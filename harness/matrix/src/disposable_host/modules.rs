@@ -228,6 +228,43 @@ pub(super) fn restore_device(paths: &HostPaths, found: Option<Rights>) -> Result
     }
 }
 
+/// Checks that the kernel's command line sets no options of KVM's modules: they are stronger than those of files.
+pub(super) fn check_command_line(paths: &HostPaths) -> Result<(), String> {
+    let path = paths.at("/proc/cmdline");
+    let line = fs::read_to_string(&path).map_err(failed("read", &path))?;
+    // The kernel takes both spellings.
+    let is_option = |word: &&str| kvm_parameter(&word.replacen('-', "_", 1)).is_some();
+    match line.split_whitespace().find(is_option) {
+        Some(word) => Err(format!(
+            "its kernel's command line has {word}, which is stronger than what a cell sets: remove it, and reboot"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A file of /etc/modprobe.d without the options of KVM's modules, if it has such options.
+pub(super) fn without_options(text: &str) -> Option<String> {
+    let mut kept = String::new();
+    let mut lines = text.split_inclusive('\n');
+    while let Some(first) = lines.next() {
+        // A line that ends with a backslash goes on in the next one.
+        let mut whole = first.to_owned();
+        while whole.trim_end_matches('\n').ends_with('\\')
+            && let Some(next) = lines.next()
+        {
+            whole.push_str(next);
+        }
+        let joined = whole.replace("\\\n", "");
+        let mut words = joined.split_whitespace();
+        let is_option = words.next() == Some("options")
+            && words.next().is_some_and(|module| names().contains(&module.replace('-', "_").as_str()));
+        if !is_option {
+            kept.push_str(&whole);
+        }
+    }
+    (kept != text).then_some(kept)
+}
+
 /// Writes the file that stands for parameters on the kernel's command line, which modprobe reads after all other files.
 pub(super) fn write_options(paths: &HostPaths, file: &str, parameters: &[String]) -> Result<(), String> {
     let options = parameters.iter().filter_map(|word| kvm_parameter(word));
@@ -238,4 +275,24 @@ pub(super) fn write_options(paths: &HostPaths, file: &str, parameters: &[String]
         fs::create_dir_all(folder).map_err(failed("make", folder))?;
     }
     fs::write(&path, lines).map_err(failed("write", &path))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::alone("options kvm_amd nested=1\n", Some(""))]
+    #[case::among_others(
+        "# options kvm nested=1\noptions kvm x=1\noptions other x=1\n\toptions  kvm-intel y=1\nblacklist kvm",
+        Some("# options kvm nested=1\noptions other x=1\nblacklist kvm")
+    )]
+    #[case::over_two_lines("options \\\nkvm_amd \\\n nested=1\nalias a b\n", Some("alias a b\n"))]
+    #[case::another_module("options kvm_amd2 nested=1\n", None)]
+    #[case::nothing("", None)]
+    fn options_of_kvm_are_found_in_a_file(#[case] text: &str, #[case] without: Option<&str>) {
+        assert_eq!(without_options(text).as_deref(), without);
+    }
 }

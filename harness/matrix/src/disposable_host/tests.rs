@@ -62,6 +62,7 @@ impl Fake {
         let paths = HostPaths { root, modprobe, pause: Duration::from_millis(1) };
         let fake = Self { folder, paths };
         fake.write("/etc/machine-id", &format!("{MACHINE}\n"));
+        fake.write("/proc/cmdline", "quiet\n");
         fake.write("/etc/modprobe.d/other.conf", "options other x=1\n");
         fake.write("/etc/modprobe.d/kvm.conf", "options kvm_amd nested=0\n");
         fake.write("/proc/sys/vm/nr_hugepages", "4\n");
@@ -290,6 +291,40 @@ fn kernel_parameters_of_kvm_are_those_of_its_modules() {
     assert_eq!(guard.restore().problem, None);
     assert_eq!(fake.text(PARAMETERS_FILE), None);
     assert_eq!(parameter("nested").as_deref(), Some("0"));
+}
+
+#[test]
+fn a_cell_begins_without_the_options_of_kvm_that_the_host_has() {
+    let fake = Fake::new();
+    fake.write("/etc/modprobe.d/lab.conf", "options kvm_amd nested=1\nalias a b\n");
+    fake.write("/etc/lab.conf", "options kvm_amd avic=1\n");
+    symlink(fake.at("/etc/lab.conf"), fake.at("/etc/modprobe.d/link.conf")).unwrap();
+    fake.write("/etc/modprobe.d/ignored", "options kvm_amd avic=1\n");
+    let before = fake.state();
+    let guard = fake.begin();
+    guard.set_options_aside().unwrap();
+    let text = |name: &str| fake.text(&format!("/etc/modprobe.d/{name}"));
+    assert_eq!(text("lab.conf").as_deref(), Some("alias a b"));
+    assert_eq!(text("kvm.conf").as_deref(), Some(""));
+    assert_eq!(text("link.conf"), None);
+    assert_eq!(text("ignored").as_deref(), Some("options kvm_amd avic=1"), "modprobe does not read it");
+    assert_eq!(text("other.conf").as_deref(), Some("options other x=1"));
+    assert_eq!(guard.restore().problem, None);
+    assert_eq!(fake.state(), before);
+}
+
+#[rstest]
+#[case("quiet kvm_amd.nested=1", Some("kvm_amd.nested=1"))]
+#[case("kvm-intel.nested=1", Some("kvm-intel.nested=1"))]
+#[case("root=/dev/vda quiet\n", None)]
+fn options_of_kvm_on_the_kernels_command_line_are_refused(#[case] line: &str, #[case] word: Option<&str>) {
+    let fake = Fake::new();
+    fake.write("/proc/cmdline", line);
+    let guard = fake.begin();
+    let refused = guard.set_options_aside().err();
+    assert_eq!(refused.is_some(), word.is_some(), "{refused:?}");
+    assert!(word.is_none_or(|word| refused.unwrap().contains(word)));
+    assert_eq!(guard.restore().problem, None);
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl Run {
 }
 
 fn set_kernel_parameters(ready: &ReadyCell, guard: &HostGuard) -> Result<(), String> {
+    guard.set_options_aside()?;
     let l0 = ready.cell.levels.iter().find(|spec| spec.level == LevelNumber::ALL[0]);
     match l0.map(|l0| &l0.settings.kernel_parameters[..]) {
         None | Some([]) => Ok(()),
