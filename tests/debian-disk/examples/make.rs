@@ -1,6 +1,6 @@
 //! Makes the disk as a file, to look at it or to boot it by hand.
 
-use nestmatrix_debian_disk::{Disk, System};
+use nestmatrix_debian_disk::{Contents, Disk, System};
 use nestmatrix_model::Isa;
 use std::path::PathBuf;
 
@@ -12,7 +12,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => Isa::Amd64,
     };
     let folder = tempfile::tempdir()?;
-    let system = System::install_for(isa, &folder.path().join("system.tar"))?;
+    let system =
+        System::install_with(Contents { isa, ..Contents::default() }, &folder.path().join("system.tar"))?;
     let disk = Disk::make(&system, None, &path)?;
     println!("{} with kernel {}", disk.path().display(), disk.kernel_release());
     Ok(())

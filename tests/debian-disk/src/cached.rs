@@ -1,7 +1,7 @@
 //! The system and the disk without a flaw, which many tests need: they are made once a week. So what is prepared from the disk is
 //! reused, too.
 
-use crate::{Disk, Error, System, loaders};
+use crate::{Contents, Disk, Error, System, loaders};
 use nestmatrix_model::Isa;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -31,10 +31,10 @@ impl System {
         Self::cached_for(Isa::Amd64, folder)
     }
 
-    /// As [`System::cached`], for an instruction set that [`System::install_for`] accepts.
+    /// As [`System::cached`], for an instruction set that [`System::install_with`] accepts.
     ///
     /// # Errors
-    /// As [`System::install_for`].
+    /// As [`System::install_with`].
     pub fn cached_for(isa: Isa, folder: &Path) -> Result<Self, Error> {
         Folder::lock(folder, isa)?.system()
     }
@@ -49,10 +49,10 @@ impl Disk {
         Self::cached_for(Isa::Amd64, folder)
     }
 
-    /// As [`Disk::cached`], for an instruction set that [`System::install_for`] accepts.
+    /// As [`Disk::cached`], for an instruction set that [`System::install_with`] accepts.
     ///
     /// # Errors
-    /// As [`System::install_for`] and [`Disk::make`].
+    /// As [`System::install_with`] and [`Disk::make`].
     pub fn cached_for(isa: Isa, folder: &Path) -> Result<Self, Error> {
         Folder::lock(folder, isa)?.disk()
     }
@@ -90,7 +90,10 @@ impl Folder {
         self.remove_old()?;
         // It gets its name only when it is complete.
         let work = tempfile::tempdir_in(&self.path).map_err(Error::io("create a folder in", &self.path))?;
-        let system = System::install_for(self.isa, &work.path().join("system.tar"))?;
+        let system = System::install_with(
+            Contents { isa: self.isa, ..Contents::default() },
+            &work.path().join("system.tar"),
+        )?;
         fs::rename(system.archive(), &archive).map_err(Error::io("write", &archive))?;
         self.system_of(archive)
     }

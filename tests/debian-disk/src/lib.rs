@@ -43,6 +43,6 @@ mod tree;
 pub use disk::Disk;
 pub use error::Error;
 pub use flaw::Flaw;
-pub use system::System;
+pub use system::{Contents, System};
 pub use tool::{unavailable, unavailable_for};
 pub use tree::AGENT_SETTINGS;

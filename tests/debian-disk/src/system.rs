@@ -5,8 +5,6 @@ use crate::{Error, tool};
 use nestmatrix_model::Isa;
 use std::path::{Path, PathBuf};
 
-/// Debian 13. Its kernel is signed for secure boot, also the one for clouds.
-const SUITE: &str = "trixie";
 const ORIGIN: &str = "Debian";
 
 /// Packages that the system has besides those that every Debian system has, and its kernel and boot loaders.
@@ -46,6 +44,26 @@ rm "$1/usr/bin/py3compile"
 chroot "$1" dpkg-divert --quiet --local --rename --remove /usr/bin/py3compile
 "#;
 
+/// What is installed.
+#[derive(Debug, Clone, Copy)]
+pub struct Contents<'a> {
+    /// amd64 or arm64.
+    pub isa: Isa,
+    /// Debian's release by its code name.
+    pub suite: &'a str,
+    /// Packages besides those that every such system has.
+    pub packages: &'a [&'a str],
+    /// A shell script that runs when all packages are installed, with the folder of the system as `$1`.
+    pub afterwards: &'a str,
+}
+
+impl Default for Contents<'_> {
+    /// Debian 13 for amd64, with nothing more. Its kernel is signed for secure boot, also the one for clouds.
+    fn default() -> Self {
+        Self { isa: Isa::Amd64, suite: "trixie", packages: &[], afterwards: ":" }
+    }
+}
+
 /// An installed system, as a tar archive.
 #[derive(Debug)]
 pub struct System {
@@ -65,22 +83,23 @@ impl System {
     /// # Errors
     /// [`Error::Unavailable`] if a program is missing; [`Error::Undelivered`] if mmdebstrap fails.
     pub fn install(archive: &Path) -> Result<Self, Error> {
-        Self::install_for(Isa::Amd64, archive)
+        Self::install_with(Contents::default(), archive)
     }
 
-    /// As [`System::install`], for amd64 or arm64. If this machine emulates its programs, it takes more than 10 minutes.
+    /// As [`System::install`], with other contents. If this machine emulates the system's programs, it takes more than 10 minutes.
     ///
     /// # Errors
     /// As [`System::install`]; [`Error::Unavailable`] also for other instruction sets, and if this machine can't run its programs.
-    pub fn install_for(isa: Isa, archive: &Path) -> Result<Self, Error> {
+    pub fn install_with(contents: Contents<'_>, archive: &Path) -> Result<Self, Error> {
+        let Contents { isa, suite, .. } = contents;
         let loaders = loaders::of(isa)?;
         if let Some(reason) = tool::unavailable_for(isa) {
             return Err(Error::Unavailable(reason));
         }
-        let addresses = nestmatrix_images::archives(ORIGIN, &[SUITE.to_owned()])?;
+        let addresses = nestmatrix_images::archives(ORIGIN, &[suite.to_owned()])?;
         let mut said = String::new();
         for address in addresses {
-            match install(&address, loaders, archive) {
+            match install(contents, &address, loaders, archive) {
                 Ok(()) => return Ok(Self { archive: archive.to_owned(), loaders }),
                 Err(Error::Tool { output, .. }) => said = last_lines(&output),
                 Err(other) => return Err(other),
@@ -99,21 +118,22 @@ impl System {
     }
 }
 
-fn install(address: &str, loaders: &Loaders, archive: &Path) -> Result<(), Error> {
+fn install(contents: Contents<'_>, address: &str, loaders: &Loaders, archive: &Path) -> Result<(), Error> {
     let mode = if tool::is_root() { "root" } else { "unshare" };
     let mut command = tool::command("mmdebstrap");
     command.arg(format!("--mode={mode}")).args(["--variant=minbase", "--format=tar"]);
     command.arg("--aptopt=Acquire::Languages \"none\"");
     command.args(EXCLUDED.map(|path| format!("--dpkgopt=path-exclude={path}")));
     command.arg(format!("--architectures={}", loaders.isa));
-    command.arg(format!("--include={}", [PACKAGES, loaders.packages].concat().join(",")));
+    command.arg(format!("--include={}", [PACKAGES, loaders.packages, contents.packages].concat().join(",")));
     if Isa::of_this_machine() != Some(loaders.isa) {
         command.arg(format!("--essential-hook={BEFORE_IF_EMULATED}"));
         command.arg(format!("--customize-hook={AFTERWARDS_IF_EMULATED}"));
     }
     command.args(loaders.afterwards.map(|script| format!("--customize-hook={script}")));
     command.arg(format!("--customize-hook={AFTERWARDS}"));
-    command.arg(SUITE).arg(archive).arg(address);
+    command.arg(format!("--customize-hook={}", contents.afterwards));
+    command.arg(contents.suite).arg(archive).arg(address);
     tool::run(&mut command).map(drop)
 }
 

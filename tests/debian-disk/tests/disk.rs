@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use nestmatrix_debian_disk::{AGENT_SETTINGS, Disk, Error, Flaw, System, unavailable, unavailable_for};
+use nestmatrix_debian_disk::{
+    AGENT_SETTINGS, Contents, Disk, Error, Flaw, System, unavailable, unavailable_for,
+};
 use nestmatrix_model::Isa;
 use tempfile::TempDir;
 use trials::{ignore, trials};
@@ -159,7 +161,11 @@ fn a_disk_for_arm_boots_by_uefi() {
 }
 
 fn another_instruction_set_is_refused() {
-    let refused = System::install_for(Isa::S390x, &folder().join("no-system.tar")).unwrap_err();
+    let refused = System::install_with(
+        Contents { isa: Isa::S390x, ..Contents::default() },
+        &folder().join("no-system.tar"),
+    )
+    .unwrap_err();
     assert_eq!(
         refused.to_string(),
         "cannot make a disk on this machine: disks are made for amd64 and arm64, not for s390x"
