@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use common::tmt::{call, tmt};
 use common::{Place, boots, checkout, of_cells, trials};
 use nestmatrix::records::{RunFolder, RunRecord};
-use nestmatrix_images::find_program;
 use report_fixtures::{every_verdict, outcome};
 use serde_json::{Value, json};
 
@@ -31,17 +31,6 @@ const EARLY: &str = "rhel-8-nesting-off/amd/*";
 /// It is skipped, since it never boots on emulated metal.
 const SKIPPED: &str = "field-hyper-v-wsl2/*";
 
-/// tmt as `.ci/run` installs it, or else in `PATH`. The test is ignored without it.
-fn tmt() -> PathBuf {
-    // tmt copies its tree with it.
-    if find_program("rsync").is_none() {
-        trials::ignore("rsync is not installed");
-    }
-    let own = checkout().join("target/tools/tmt/bin/tmt");
-    let found = if own.is_file() { Some(own) } else { find_program("tmt") };
-    found.unwrap_or_else(|| trials::ignore("tmt is not installed"))
-}
-
 /// Writes plans and tests with `program`.
 fn tree(place: &Place, program: &str, arguments: &[&str]) -> PathBuf {
     let tree = place.path().join("tree");
@@ -50,22 +39,6 @@ fn tree(place: &Place, program: &str, arguments: &[&str]) -> PathBuf {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:#?}");
     tree
-}
-
-/// Calls tmt in a tree. Its files are in the place.
-fn call(place: &Place, tmt: &Path, tree: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(tmt);
-    command.current_dir(tree).args(arguments).env("NO_COLOR", "1");
-    for (variable, folder) in
-        [("TMT_CONFIG_DIR", "config"), ("TMT_WORKDIR_ROOT", "runs"), ("TMT_TEST_PIDFILE_ROOT", "pid")]
-    {
-        let folder = place.path().join("tmt").join(folder);
-        fs::create_dir_all(&folder).unwrap();
-        command.env(variable, folder);
-    }
-    // There is a reader for this format here.
-    command.env("TMT_STATE_FORMAT", "json");
-    assert_cmd::Command::from_std(command).timeout(ONE).output().unwrap()
 }
 
 /// The results of a plan, and tmt's exit code.
@@ -114,7 +87,7 @@ fn run(place: &Place, tmt: &Path, tree: &Path) -> Ran {
     ];
     arguments.extend(steps.map(str::to_owned));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let ran = call(place, tmt, tree, &arguments);
+    let ran = call(place, tmt, tree, &arguments, ONE);
     let said = String::from_utf8_lossy(&ran.stderr).into_owned();
     assert!(!said.contains("violation"), "tmt complains about the results: {said}");
     let folder = work.join("plans/emulated/execute");
@@ -144,9 +117,9 @@ fn tmt_accepts_the_plans_of_every_kind_of_machine() {
     ];
     let arguments: Vec<&str> = runners.iter().flat_map(|labels| ["--runner", labels]).collect();
     let tree = tree(&place, "nestmatrix", &[&arguments[..], &["--shards", "2"]].concat());
-    let lint = call(&place, &tmt, &tree, &["lint"]);
+    let lint = call(&place, &tmt, &tree, &["lint"], ONE);
     assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stdout));
-    let exported = call(&place, &tmt, &tree, &["plan", "export", "--how", "json"]);
+    let exported = call(&place, &tmt, &tree, &["plan", "export", "--how", "json"], ONE);
     let plans: Vec<Value> = serde_json::from_slice(&exported.stdout).unwrap();
     let of = |name: &str| {
         let name = format!("/plans/{name}-2-of-2");
@@ -161,7 +134,7 @@ fn tmt_accepts_the_plans_of_every_kind_of_machine() {
 
     // Each plan finds its own test and no other.
     let found = ["run", "--id", "discovered", "discover", "-v"];
-    let found = call(&place, &tmt, &tree, &found);
+    let found = call(&place, &tmt, &tree, &found, ONE);
     let said = String::from_utf8_lossy(&found.stderr);
     assert_eq!(said.matches("summary: 1 test selected").count(), plans.len(), "{said}");
 }

@@ -9,6 +9,7 @@ pub mod images;
 pub mod path;
 mod process;
 mod record;
+pub mod tmt;
 pub mod trace;
 pub mod trials;
 
