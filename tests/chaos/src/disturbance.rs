@@ -27,6 +27,8 @@ pub enum Kind {
     Damage,
     /// A second harness that runs the same cell with the same cache
     Second,
+    /// Bytes without sense in what a process writes into a pipe or a socket
+    Hostile,
 }
 
 /// Longest time for which a run is suspended.

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::process::Command;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::damage::damage_one_below;
 use crate::disturbance::{Disturbance, Kind, Store};
 use crate::harness::{Ended, Job, Starter};
+use crate::hostile;
 use crate::place::Place;
 use crate::processes::{Process, with_mark};
 
@@ -115,6 +117,17 @@ impl Target<'_> {
                     limit(process, "fsize", size).await?;
                 }
                 Inflicted::new(format!("no file beyond {} KiB", size >> 10))
+            }
+            Kind::Hostile => {
+                // The harness itself is trusted.
+                let others: Vec<Process> =
+                    processes.iter().filter(|process| !is_harness(process)).cloned().collect();
+                let Some(one) = choices.choice(others) else { return Ok(None) };
+                let name = name(&one);
+                // It may wait for the other side.
+                let written = spawn_blocking(move || hostile::write_as(&one, &mut choices)).await;
+                let Some(written) = written.map_err(io::Error::other)?? else { return Ok(None) };
+                Inflicted::new(format!("{written} {name}"))
             }
             Kind::Damage => return self.damage(disturbance.store, &mut choices),
             Kind::Second => {

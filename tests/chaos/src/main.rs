@@ -6,6 +6,7 @@ mod campaign;
 mod damage;
 mod disturbance;
 mod harness;
+mod hostile;
 mod inflict;
 mod judge;
 mod outcome;
