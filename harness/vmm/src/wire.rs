@@ -294,7 +294,7 @@ mod tests {
         let answer = async |mut far: UnixStream| {
             let mut sent = [0; 256];
             let _ = far.read(&mut sent).await.unwrap();
-            let lines = "{\"event\":\"FROM_THE_FUTURE\",\"data\":{\"x\":1},\"timestamp\":{}}\nnot json\n\
+            let lines = "{\"event\":\"FROM_THE_FUTURE\",\"data\":{\"x\":1},\"timestamp\":{}}\n\
                  {\"return\":{\"enabled\":true,\"present\":true,\"later\":[1]}}\n";
             far.write_all(lines.as_bytes()).await.unwrap();
             std::future::pending::<()>().await;
@@ -361,6 +361,21 @@ mod tests {
         with_peer(hang_up, |wire, _noticed| async move {
             let error = wire.call("query-status", Value::Null).await.unwrap_err();
             assert_eq!(error.to_string(), "the peer closed its channel: end of file");
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_call_fails_if_what_may_be_its_reply_is_no_json() {
+        let answer = async |mut far: UnixStream| {
+            let mut sent = [0; 256];
+            let _ = far.read(&mut sent).await.unwrap();
+            far.write_all(b"{\"return\": [{\n{\"return\": {}}\n").await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        with_peer(answer, |wire, _noticed| async move {
+            let error = wire.call("query-status", Value::Null).await.unwrap_err();
+            assert_eq!(error.to_string(), "the peer closed its channel: it sent a line that is no JSON");
         })
         .await;
     }

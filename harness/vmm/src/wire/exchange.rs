@@ -145,8 +145,13 @@ impl Exchange {
                     Ok(true) => {
                         self.last_received.set(Some(tokio::time::Instant::now()));
                         // A peer that sends faster than the listener reads must wait, so that it can't fill the harness's memory.
-                        let notice = self.receive(&line);
+                        let received = self.receive(&line);
                         line.clear();
+                        let notice = match received {
+                            Ok(notice) => notice,
+                            Err(_) if suspended => None,
+                            Err(why) => return why.into(),
+                        };
                         match notice {
                             Some(notice) if !suspended => _ = self.notices.send(notice).await,
                             Some(notice @ Notice::Greeting(_)) => greeting = Some(notice),
@@ -189,27 +194,32 @@ impl Exchange {
     }
 
     /// Handles a line. Returns what is not a reply.
-    fn receive(&mut self, line: &[u8]) -> Option<Notice> {
+    ///
+    /// # Errors
+    /// It is no JSON, and a reply is due: that may have been the reply, so later ones could be taken for it. Before the first reply and
+    /// the echo of a synchronization, there may be anything.
+    fn receive(&mut self, line: &[u8]) -> Result<Option<Notice>, String> {
         let delimiter = line.iter().rposition(|b| *b == SYNC_DELIMITER);
         let fresh = delimiter.map_or(line, |at| &line[at + 1..]);
         let Ok(mut message) = serde_json::from_slice::<Value>(fresh) else {
             self.transcript.note("<?", &Value::String(String::from_utf8_lossy(line).into_owned()));
-            return None;
+            let is_awaited = self.pending.front().is_some_and(|pending| pending.echo.is_none());
+            return if is_awaited { Err("it sent a line that is no JSON".to_owned()) } else { Ok(None) };
         };
         self.transcript.note("<", &message);
-        let object = message.as_object_mut()?;
+        let Some(object) = message.as_object_mut() else { return Ok(None) };
         if let Some(value) = object.remove("return") {
             self.reply(Ok(value), delimiter.is_some());
         } else if let Some(error) = object.remove("error") {
             let description = error["desc"].as_str().map_or_else(|| error.to_string(), str::to_owned);
             self.reply(Err(description), delimiter.is_some());
         } else if let Some(greeting) = object.remove("QMP") {
-            return Some(Notice::Greeting(greeting));
+            return Ok(Some(Notice::Greeting(greeting)));
         } else if let Some(Value::String(name)) = object.remove("event") {
             let data = object.remove("data").unwrap_or(Value::Null);
-            return Some(Notice::Event(Event { name, data }));
+            return Ok(Some(Notice::Event(Event { name, data })));
         }
-        None
+        Ok(None)
     }
 
     fn reply(&mut self, reply: Result<Value, String>, delimited: bool) {
