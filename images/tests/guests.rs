@@ -164,10 +164,11 @@ fn the_root_of_a_distribution_reports_what_its_kernel_shows() {
     let folder = tempfile::tempdir().unwrap();
     let root = unpacked(folder.path());
     let report = |hypervisor: &str| {
-        format!(
-            "nestmatrix-report-begin\nnonce=0123456789abcdef\nkernel=6.6.87.2-microsoft-standard-WSL2\n\
-             hypervisor={hypervisor}\ncpu=A CPU of Intel\ncpus=0-1\nuptime=12.34\nnestmatrix-report-end\n"
-        )
+        let lines = format!(
+            "nonce=0123456789abcdef\nkernel=6.6.87.2-microsoft-standard-WSL2\n\
+             hypervisor={hypervisor}\ncpu=A CPU of Intel\ncpus=0-1\nuptime=12.34"
+        );
+        format!("nestmatrix-report-begin\n{lines}\nsize={}\nnestmatrix-report-end\n", lines.len())
     };
     // The messages are those of this machine's kernel, if it shows them at all.
     let printed = inside(&root, &[WslRoot::REPORTER]);

@@ -64,7 +64,7 @@ cat > $units/opt.mount <<'end'
 [Mount]
 What=LABEL=nestmatrix
 Where=/opt
-Options=ro
+Options=ro,noload
 end
 cat > $units/nestmatrix.service <<'end'
 SERVICE

@@ -36,9 +36,18 @@ impl Stack<'_> {
                 read = tokio::time::timeout(longest, host.closing_report()) => read,
                 () = cancellation.requested() => return,
             };
-            let Ok(Ok(ClosingReport { counters, messages, uptime })) = read else {
+            let ClosingReport { counters, messages, uptime } = match read {
+                Ok(Ok(report)) => report,
                 // If a host does not answer, the levels inside it can't be asked either.
-                break;
+                Ok(Err(e)) => {
+                    self.ledger.measurements.no_counters_after = Some(e.to_string());
+                    break;
+                }
+                Err(_) => {
+                    let why = format!("{level} did not answer within {} s", longest.as_secs());
+                    self.ledger.measurements.no_counters_after = Some(why);
+                    break;
+                }
             };
             let slowdown = uptime.and_then(|uptime| self.clocks.slowdown(level, uptime));
             self.ledger.level(level).clock_slowdown = slowdown;

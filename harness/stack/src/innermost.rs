@@ -9,8 +9,11 @@ use super::machines::MachineId;
 use super::report::ReportReader;
 use super::stack::Stack;
 use super::watch::Watch;
-use super::{Blame, Hypervisor, Stop};
+use super::{Blame, Hypervisor, Stop, Symptom};
 use crate::host::last_lines_of;
+
+/// How QEMU calls it if a guest switches itself off.
+const POWERED_OFF: &str = "guest-shutdown";
 
 impl Stack<'_> {
     /// Waits until the innermost level has reported, and takes commands if it should stay up.
@@ -53,8 +56,16 @@ impl Stack<'_> {
         let waits = self.request.level(id.level).is_some_and(|plan| plan.settings.ready().is_some());
         let report =
             self.watch.console(id).and_then(|console| console.report(|report| report.complete().cloned()));
-        let of_guest = stop.blame == Blame::Stack && stop.level() == Some(id.level) && !id.second;
-        let Some(report) = report.filter(|_| waits && of_guest) else {
+        let of_level = stop.blame == Blame::Stack && stop.level() == Some(id.level);
+        // It powers off when it has reported.
+        let powered_off = matches!(&stop.symptom, Symptom::ShutDown { said, .. } if said == POWERED_OFF);
+        let is_damaged = |report: &ReportReader| report.is_damaged() || report.is_open() && powered_off;
+        if of_level && self.watch.console(id).is_some_and(|console| console.report(is_damaged)) {
+            // It ran and reported. What is wrong is how that came here.
+            let why = format!("the report of {} on its console is damaged ({})", id.in_words(), stop.symptom);
+            return self.harness(why).about(id.level);
+        }
+        let Some(report) = report.filter(|_| waits && of_level && !id.second) else {
             return self.unless_firmware_failed(id, stop);
         };
         self.ledger.measured(id).report = Some(report);

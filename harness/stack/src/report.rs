@@ -61,49 +61,90 @@ echo nestmatrix-report-end
 /// Reads a report from console lines as they come.
 #[derive(Debug, Default)]
 pub(super) struct ReportReader {
-    open: Option<InnermostReport>,
+    open: Option<Open>,
     complete: Option<InnermostReport>,
+    damaged: bool,
+}
+
+/// A report of which the end has not come.
+#[derive(Debug, Default)]
+struct Open {
+    report: InnermostReport,
+    /// The bytes of its lines so far, with a line break after each.
+    read: usize,
+    /// The bytes that it had when it was printed, without the last line break; none in reports of older images, and in those that
+    /// are no lines on a console.
+    printed: Option<usize>,
+}
+
+impl Open {
+    /// Whether anything was added, lost or put in between. The kernel prints on the same console, and its whole lines don't count.
+    fn is_whole(&self) -> bool {
+        self.printed.is_none_or(|printed| printed.checked_add(1) == Some(self.read))
+    }
 }
 
 impl ReportReader {
     /// Takes in the next line.
     pub(super) fn line(&mut self, line: &str) {
+        let raw = line.trim_end_matches(['\r', '\n']);
         let line = line.trim();
         if line.ends_with(BEGIN) {
-            self.open = Some(InnermostReport::default());
+            self.open = Some(Open::default());
         } else if line == END {
+            let whole = self.open.take().filter(Open::is_whole);
+            self.damaged |= whole.is_none();
             // The first complete report counts: a guest can't withdraw it.
-            let report = self.open.take();
-            self.complete = self.complete.take().or(report);
-        } else if let Some(report) = &mut self.open
+            self.complete = self.complete.take().or(whole.map(|open| open.report));
+        } else if let Some(Open { report, read, printed }) = &mut self.open
             && let Some((key, value)) = line.split_once('=')
         {
             let field = match key {
                 "cpus" => {
                     report.cpus = cpus_in(value);
+                    None
+                }
+                "nonce" => Some(&mut report.nonce),
+                "kernel" => Some(&mut report.kernel),
+                "hypervisor" => Some(&mut report.hypervisor),
+                "cpu" => Some(&mut report.cpu),
+                "system" => Some(&mut report.system),
+                "version" => Some(&mut report.version),
+                "uptime" => None,
+                "size" => {
+                    *printed = Some(value.parse().unwrap_or_default());
                     return;
                 }
-                "nonce" => &mut report.nonce,
-                "kernel" => &mut report.kernel,
-                "hypervisor" => &mut report.hypervisor,
-                "cpu" => &mut report.cpu,
-                "system" => &mut report.system,
-                "version" => &mut report.version,
                 _ => return,
             };
-            // An agent's answer has no longest line.
-            *field = excerpt(value.trim());
+            *read += raw.len() + 1;
+            if let Some(field) = field {
+                // An agent's answer has no longest line.
+                *field = excerpt(value.trim());
+            }
         }
     }
 
     /// Whether userspace has begun to report.
     pub(super) fn begun(&self) -> bool {
-        self.open.is_some() || self.complete.is_some()
+        self.open.is_some() || self.complete.is_some() || self.damaged
+    }
+
+    /// Whether a report has begun, and its end has not come.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some() && self.complete.is_none()
     }
 
     /// The report, once it is complete.
     pub(super) fn complete(&self) -> Option<&InnermostReport> {
         self.complete.as_ref()
+    }
+
+    /// Whether a report came that can't be read, because its lines are not as they were printed.
+    pub(super) fn is_damaged(&self) -> bool {
+        // Only the mark of the end is missing.
+        let without_end = self.open.as_ref().is_some_and(|open| open.printed.is_some());
+        self.complete.is_none() && (self.damaged || without_end)
     }
 }
 
@@ -142,13 +183,40 @@ mod tests {
         assert_eq!(reader.complete(), Some(&expected));
         let cut = read(&lines[..6]);
         assert!(cut.begun() && cut.complete().is_none());
-        assert!(!read(&["nonce=17", END]).begun());
+        assert!(read(&["nonce=17", END]).is_damaged());
     }
 
     #[test]
     fn a_second_report_does_not_replace_the_first() {
         let reader = read(&[BEGIN, "nonce=1", END, BEGIN, "nonce=2", END]);
         assert_eq!(reader.complete().map(|r| r.nonce.as_str()), Some("1"));
+    }
+
+    /// A report as the minimal image prints it.
+    const PRINTED: [&str; 6] = [BEGIN, "nonce=1", "cpus=0-1", "uptime=0.5", "size=27", END];
+
+    #[rstest::rstest]
+    #[case::as_printed(&PRINTED, true)]
+    #[case::with_line_breaks_of_a_terminal(
+        &["nestmatrix-report-begin\r", "nonce=1\r", "cpus=0-1\r", "uptime=0.5\r", "size=27\r", "nestmatrix-report-end\r"],
+        true
+    )]
+    #[case::with_a_line_of_the_kernel(&[BEGIN, "nonce=1", "[ 0.1] x=1", "cpus=0-1", "uptime=0.5", "size=27", END], true)]
+    #[case::a_line_is_lost(&[BEGIN, "nonce=1", "uptime=0.5", "size=27", END], false)]
+    #[case::a_value_is_longer(&[BEGIN, "nonce=1", "cpus=0-1[ 0.1] x", "uptime=0.5", "size=27", END], false)]
+    #[case::a_key_is_lost(&[BEGIN, "nonce=1", "cpu[ 0.1] x", "s=0-1", "uptime=0.5", "size=27", END], false)]
+    #[case::the_size_is_none(&[BEGIN, "nonce=1", "cpus=0-1", "uptime=0.5", "size=2[ 0.1] x", END], false)]
+    #[case::the_size_is_too_large(&[BEGIN, "nonce=1", "cpus=0-1", "uptime=0.5", "size=18446744073709551615", END], false)]
+    #[case::the_beginning_is_lost(&["nestmatrix-rep[ 0.1] x", "nonce=1", "cpus=0-1", "uptime=0.5", "size=27", END], false)]
+    #[case::the_end_is_lost(&[BEGIN, "nonce=1", "cpus=0-1", "uptime=0.5", "size=27", "nest[ 0.1]"], false)]
+    fn a_report_that_is_not_as_it_was_printed_is_damaged(#[case] lines: &[&str], #[case] whole: bool) {
+        let reader = read(lines);
+        assert_eq!((reader.complete().is_some(), reader.is_damaged()), (whole, !whole));
+    }
+
+    #[test]
+    fn a_report_that_has_only_begun_is_not_damaged() {
+        assert!((1..4).all(|count| !read(&PRINTED[..count]).is_damaged()));
     }
 
     proptest::proptest! {

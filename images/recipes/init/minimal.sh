@@ -31,13 +31,16 @@ told=
 case $told in *linux,kvm*) hypervisor=KVM ;; esac
 [ -e /proc/sysinfo ] && grep -q '^VM00 Control Program: KVM' /proc/sysinfo && hypervisor=KVM
 
-echo "nestmatrix-report-begin
-nonce=$nonce
+report="nonce=$nonce
 kernel=$release
 hypervisor=${hypervisor:-none}
 cpu=$cpu
 cpus=$cpus
-uptime=$uptime
+uptime=$uptime"
+# The size shows if the kernel's messages, or a fault of the console, have damaged a line.
+echo "nestmatrix-report-begin
+$report
+size=${#report}
 nestmatrix-report-end"
 
 if [ -n "$stay" ]; then

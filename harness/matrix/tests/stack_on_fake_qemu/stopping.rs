@@ -187,12 +187,38 @@ async fn an_l2_with_another_nonce_is_another_l2() {
     assert_eq!((booted.stopped(), booted.word()), (String::new(), "fail".into()));
 }
 
+#[rstest]
+#[case::before_it_has_reported(&[], Act::PowerOff, "l2-boot: L2 shut down before its work was done (guest-shutdown)", "fail")]
+// The image prints the report at once, and powers off then.
+#[case::after_a_report_without_an_end(
+    &["nestmatrix-report-begin"],
+    Act::PowerOff,
+    "l2-check: the report of L2 on its console is damaged (L2 shut down before its work was done (guest-shutdown))",
+    "error"
+)]
+#[case::after_a_report_with_a_damaged_line(
+    &["nestmatrix-report-begin", "nonce=1[ 0.8] x", "size=7", "nestmatrix-report-end"],
+    Act::PowerOff,
+    "l2-check: the report of L2 on its console is damaged (L2 shut down before its work was done (guest-shutdown))",
+    "error"
+)]
+#[case::by_a_reset_while_it_reports(
+    &["nestmatrix-report-begin"],
+    Act::Event("SHUTDOWN".into(), json!({"guest": true, "reason": "guest-reset"})),
+    "l2-check: L2 shut down before its work was done (guest-reset)",
+    "fail"
+)]
 #[tokio::test(flavor = "current_thread")]
-async fn an_l2_that_powers_off_before_it_has_reported_did_not_run() {
-    let booted =
-        Fake::new().boots(2, [Act::Say("nestmatrix-report-begin".into()), Act::Wait(50), Act::PowerOff]);
-    let booted = booted.boot().await;
-    assert_eq!(booted.stopped(), "l2-check: L2 shut down before its work was done (guest-shutdown)");
+async fn an_l2_that_ends_without_a_report_did_not_run_unless_its_report_is_damaged(
+    #[case] lines: &[&str],
+    #[case] end: Act,
+    #[case] expected: &str,
+    #[case] word: &str,
+) {
+    let says = lines.iter().map(|line| Act::Say((*line).into()));
+    let acts: Vec<Act> = says.chain([Act::Wait(50), end]).collect();
+    let booted = Fake::new().boots(2, acts).boot().await;
+    assert_eq!((booted.stopped().as_str(), booted.word().as_str()), (expected, word));
 }
 
 #[tokio::test(flavor = "current_thread")]

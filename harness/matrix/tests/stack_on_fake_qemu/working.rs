@@ -66,6 +66,7 @@ async fn a_stack_whose_l1_answers_no_more_at_its_end_has_no_evidence() {
     // L1 is asked about itself, for the machine types of its QEMU, and to start L2, and then no more.
     let fake = Fake::new().limited_to(Duration::from_secs(1));
     let booted = fake.late_reply(3, "", "l1.agent", "guest-exec", How::Never).boot().await;
-    let expected = "missing evidence: counter exits of L1's KVM after the guests ran";
+    let expected =
+        "missing evidence: counter exits of L1's KVM after the guests ran: L1 did not answer within 1 s";
     assert_eq!((booted.stopped(), booted.word_and_symptom()), (String::new(), format!("error: {expected}")));
 }

@@ -30,6 +30,9 @@ pub struct Measurements {
     pub counters_before: BTreeMap<LevelNumber, Counters>,
     /// The same, when the innermost level had just done its work.
     pub counters_after: BTreeMap<LevelNumber, Counters>,
+    /// Why some of them could not be asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_counters_after: Option<String>,
     /// The counters of this machine's KVM can't be read: on native metal that needs root.
     #[serde(rename = "l0_counters_unreadable")]
     pub machine_counters_unreadable: bool,
@@ -282,12 +285,13 @@ fn growth(
     level: LevelNumber,
     counter: &'static str,
 ) -> Result<Growth, MissingProof> {
-    let read = |counters: &BTreeMap<LevelNumber, Counters>, when: &str| {
+    let read = |counters: &BTreeMap<LevelNumber, Counters>, when: &str, why: Option<&String>| {
         let value = counters.get(&level).and_then(|counters| counters.get(counter)).copied();
-        value.ok_or_else(|| missing(format!("counter {counter} of {level}'s KVM {when}")))
+        let why = || why.map_or_else(String::new, |why| format!(": {why}"));
+        value.ok_or_else(|| missing(format!("counter {counter} of {level}'s KVM {when}{}", why())))
     };
-    let before = read(&gathered.counters_before, "before the guests ran")?;
-    let after = read(&gathered.counters_after, "after the guests ran")?;
+    let before = read(&gathered.counters_before, "before the guests ran", None)?;
+    let after = read(&gathered.counters_after, "after the guests ran", gathered.no_counters_after.as_ref())?;
     if after > before {
         Ok(Growth { counter, before, after })
     } else {

@@ -35,6 +35,7 @@ fn gathered() -> Measurements {
         machines: [(level(1), machine.clone()), (level(2), machine)].into(),
         counters_before: [(level(0), counters(0, 0)), (level(1), counters(0, 0))].into(),
         counters_after: [(level(0), counters(9000, 800)), (level(1), counters(700, 0))].into(),
+        no_counters_after: None,
         machine_counters_unreadable: false,
         machine_nested_runs_uncounted: false,
         emulator_is_l0: false,
@@ -193,6 +194,17 @@ fn an_l1_that_is_the_innermost_level_needs_exits_of_l0_and_no_nested_entries() {
     gathered.counters_after.get_mut(&level(0)).unwrap().insert("exits".into(), 0);
     let doubt = weigh(&gathered).unwrap_err().to_string();
     assert_eq!(doubt, "missing evidence: counter exits of L0's KVM did not grow (it was 0, it is 0)");
+}
+
+#[test]
+fn counters_that_could_not_be_asked_for_are_missing_with_the_reason() {
+    let mut gathered = gathered();
+    gathered.counters_after.remove(&level(1));
+    gathered.no_counters_after = Some("L1 did not answer within 7 s".into());
+    assert_eq!(
+        weigh(&gathered).unwrap_err().to_string(),
+        "missing evidence: counter exits of L1's KVM after the guests ran: L1 did not answer within 7 s"
+    );
 }
 
 #[test]
