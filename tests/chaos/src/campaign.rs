@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Output};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum as _;
 use nestmatrix::records::VerdictWord;
 use nestmatrix_images::{Store, StoreOptions};
 use nestmatrix_stack::Cancellation;
@@ -19,6 +20,7 @@ use xtask::signals::Signals;
 use xtask::terminal::{note, print};
 
 use crate::arguments::Chaos;
+use crate::clock;
 use crate::disturbance::{Disturbance, Kind};
 use crate::harness::{Ended, Job, Starter};
 use crate::inflict::{Inflicted, Target};
@@ -59,6 +61,8 @@ struct CellOfCampaign {
 
 struct Campaign<'c> {
     arguments: &'c Chaos,
+    /// What is drawn from.
+    kinds: Vec<Kind>,
     seed: u64,
     starter: Starter,
     into: PathBuf,
@@ -74,6 +78,7 @@ pub fn run(arguments: &Chaos) -> Result<ExitCode, Failure> {
     if into.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Failure::bad_input(miette::miette!("{} is not empty", into.display())));
     }
+    let kinds = kinds(&arguments.only)?;
     fs::create_dir_all(&into).map_err(failed)?;
     let into = into.canonicalize().map_err(failed)?;
     // One thread, since the parent death signal of a child belongs to the thread that started it.
@@ -84,6 +89,7 @@ pub fn run(arguments: &Chaos) -> Result<ExitCode, Failure> {
         let signals = Signals::listen().map_err(Failure::error)?;
         let mut campaign = Campaign {
             arguments,
+            kinds,
             seed,
             starter: Starter::new()?,
             into,
@@ -105,6 +111,22 @@ pub fn run(arguments: &Chaos) -> Result<ExitCode, Failure> {
             ))),
         }
     }))
+}
+
+/// The kinds of disturbances that are possible here, of those that are wanted.
+pub fn kinds(only: &[Kind]) -> Result<Vec<Kind>, Failure> {
+    let without_library = clock::library().is_none();
+    if !only.is_empty() {
+        return match without_library && only.contains(&Kind::Clock) {
+            true => Err(Failure::bad_input(miette::miette!("a clock that jumps needs libfaketime"))),
+            false => Ok(only.to_vec()),
+        };
+    }
+    let all = Kind::value_variants().iter().copied();
+    if without_library {
+        note!("no clock jumps, since libfaketime is not installed");
+    }
+    Ok(all.filter(|kind| !(without_library && *kind == Kind::Clock)).collect())
 }
 
 /// Cargo's build folder.
@@ -142,7 +164,8 @@ impl Campaign<'_> {
             [] => DEFAULT_CELLS.map(str::to_owned).to_vec(),
             filter => filter.to_vec(),
         };
-        let job = Job { cells: &cells, cold: true, offline: false, results: &results, mark: &mark };
+        let job =
+            Job { cells: &cells, cold: true, offline: false, results: &results, mark: &mark, clock: None };
         note!("runs the cells undisturbed first");
         let child = self.starter.start(None, &job)?;
         let (output, _) = self.finish(child, &job, None).await?;
@@ -174,14 +197,20 @@ impl Campaign<'_> {
         cells: &mut [CellOfCampaign],
         number: u32,
     ) -> Result<Outcome, Stopped> {
-        let disturbance = Disturbance::draw(self.seed, number, cells.len(), &self.arguments.only);
+        let disturbance = Disturbance::draw(self.seed, number, cells.len(), &self.kinds);
         let cell = &mut cells[disturbance.cell];
         let name = [cell.undisturbed.cell.clone()];
         let folder = place.results().join(format!("run-{number}"));
         let paths = ["disturbed", "second", "after"].map(|name| folder.join(name));
         let [results, others_results, results_after] = &paths;
         let mark = format!("{}-{number}", std::process::id());
-        let job = Job { cells: &name, cold: disturbance.cold, offline: true, results, mark: &mark };
+        let clock = (disturbance.kind == Kind::Clock).then(|| folder.join("clock"));
+        if let Some(clock) = &clock {
+            fs::create_dir_all(&folder)?;
+            clock::set(clock, 0)?;
+        }
+        let cold = disturbance.cold;
+        let job = Job { cells: &name, cold, offline: true, results, mark: &mark, clock: clock.as_deref() };
         let duration = if disturbance.cold { cell.cold } else { cell.restored };
         let after = duration.mul_f64(disturbance.moment);
 
@@ -207,7 +236,7 @@ impl Campaign<'_> {
 
         // A damaged image is built again, which takes the network.
         let offline = disturbance.kind != Kind::Damage;
-        let job = Job { cold: false, offline, results: results_after, ..job };
+        let job = Job { cold: false, offline, results: results_after, clock: None, ..job };
         let began = Instant::now();
         let child = self.starter.start(Some(place), &job)?;
         let (output, _) = self.finish(child, &job, None).await?;

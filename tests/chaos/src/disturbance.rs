@@ -29,6 +29,8 @@ pub enum Kind {
     Second,
     /// Bytes without sense in what a process writes into a pipe or a socket
     Hostile,
+    /// A clock of the harness that jumps by up to a year, with libfaketime
+    Clock,
 }
 
 /// Longest time for which a run is suspended.

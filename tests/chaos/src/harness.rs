@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 use xtask::exit::Failure;
 use xtask::{PROGRAM_VARIABLE, parent_death};
 
+use crate::clock;
 use crate::place::Place;
 use crate::processes::MARK;
 
@@ -36,6 +37,8 @@ pub struct Job<'j> {
     pub results: &'j Path,
     /// The mark of its processes.
     pub mark: &'j str,
+    /// The file with its clock, if it has one of its own.
+    pub clock: Option<&'j Path>,
 }
 
 /// A line of `verdicts.jsonl`, or of standard output (docs/records.md).
@@ -113,6 +116,9 @@ impl Starter {
         command.env(MARK, job.mark);
         if let Some(place) = place {
             command.envs(place.environment());
+        }
+        if let (Some(clock), Some(library)) = (job.clock, clock::library()) {
+            command.envs(clock::environment(&library, &self.program, clock));
         }
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn()

@@ -9,6 +9,7 @@ use tokio::process::Command;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use crate::clock;
 use crate::damage::damage_one_below;
 use crate::disturbance::{Disturbance, Kind, Store};
 use crate::harness::{Ended, Job, Starter};
@@ -19,6 +20,9 @@ use crate::processes::{Process, with_mark};
 /// The longest file that can still be written on a disk that is said to be full, in bytes. What is written into an existing file below
 /// that is possible on a full disk, too.
 const LARGEST_FILE: u64 = 4 << 20;
+
+/// How far a clock jumps at most, in seconds: a year.
+const LARGEST_JUMP: i64 = 365 * 24 * 60 * 60;
 
 /// What was done to a run.
 #[derive(Debug, Clone)]
@@ -128,6 +132,12 @@ impl Target<'_> {
                 let written = spawn_blocking(move || hostile::write_as(&one, &mut choices)).await;
                 let Some(written) = written.map_err(io::Error::other)?? else { return Ok(None) };
                 Inflicted::new(format!("{written} {name}"))
+            }
+            Kind::Clock => {
+                let Some(file) = self.job.clock else { return Ok(None) };
+                let seconds = choices.i64(-LARGEST_JUMP..=LARGEST_JUMP);
+                clock::set(file, seconds)?;
+                Inflicted::new(format!("the harness's clock jumped by {seconds:+} s"))
             }
             Kind::Damage => return self.damage(disturbance.store, &mut choices),
             Kind::Second => {

@@ -83,7 +83,7 @@ pub fn of_disturbed(expected: &Undisturbed, ended: &Ended, kind: Kind, inflicted
             let may_be_without = match kind {
                 _ if may_be_killed => ended.signal.is_some(),
                 Kind::Interrupt => INTERRUPTED.map(Some).contains(&ended.code),
-                Kind::Second | Kind::Suspend => false,
+                Kind::Second | Kind::Suspend | Kind::Clock => false,
                 _ => ended.code == Some(ERROR) && !ended.stderr.trim().is_empty(),
             };
             if !may_be_without {

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod campaign;
+mod clock;
 mod damage;
 mod disturbance;
 mod harness;
