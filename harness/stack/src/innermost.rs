@@ -59,7 +59,8 @@ impl Stack<'_> {
         let of_level = stop.blame == Blame::Stack && stop.level() == Some(id.level);
         // It powers off when it has reported.
         let powered_off = matches!(&stop.symptom, Symptom::ShutDown { said, .. } if said == POWERED_OFF);
-        let is_damaged = |report: &ReportReader| report.is_damaged() || report.is_open() && powered_off;
+        let is_damaged =
+            |report: &ReportReader| report.is_damaged() || powered_off && report.may_have_lost_marks();
         if of_level && self.watch.console(id).is_some_and(|console| console.report(is_damaged)) {
             // It ran and reported. What is wrong is how that came here.
             let why = format!("the report of {} on its console is damaged ({})", id.in_words(), stop.symptom);

@@ -64,6 +64,8 @@ pub(super) struct ReportReader {
     open: Option<Open>,
     complete: Option<InnermostReport>,
     damaged: bool,
+    /// Whether a line had bytes that neither a kernel nor the report has.
+    garbled: bool,
 }
 
 /// A report of which the end has not come.
@@ -89,6 +91,8 @@ impl ReportReader {
     pub(super) fn line(&mut self, line: &str) {
         let raw = line.trim_end_matches(['\r', '\n']);
         let line = line.trim();
+        // As a console shows a zero, and what is not UTF-8.
+        self.garbled |= line.contains("\\u{0}") || line.contains(char::REPLACEMENT_CHARACTER);
         if line.ends_with(BEGIN) {
             self.open = Some(Open::default());
         } else if line == END {
@@ -130,9 +134,9 @@ impl ReportReader {
         self.open.is_some() || self.complete.is_some() || self.damaged
     }
 
-    /// Whether a report has begun, and its end has not come.
-    pub(super) fn is_open(&self) -> bool {
-        self.open.is_some() && self.complete.is_none()
+    /// Whether a report may have come of which some marks are lost: it has begun and not ended, or the console was disturbed.
+    pub(super) fn may_have_lost_marks(&self) -> bool {
+        (self.open.is_some() || self.garbled) && self.complete.is_none()
     }
 
     /// The report, once it is complete.

@@ -202,6 +202,12 @@ async fn an_l2_with_another_nonce_is_another_l2() {
     "l2-check: the report of L2 on its console is damaged (L2 shut down before its work was done (guest-shutdown))",
     "error"
 )]
+#[case::after_a_report_of_which_nothing_is_whole(
+    &["nestmatrix-rep\0ort-be\0gin", "non\0ce=1"],
+    Act::PowerOff,
+    "l2-boot: the report of L2 on its console is damaged (L2 shut down before its work was done (guest-shutdown))",
+    "error"
+)]
 #[case::by_a_reset_while_it_reports(
     &["nestmatrix-report-begin"],
     Act::Event("SHUTDOWN".into(), json!({"guest": true, "reason": "guest-reset"})),
