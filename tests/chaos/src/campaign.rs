@@ -217,6 +217,7 @@ impl Campaign<'_> {
         let began = Instant::now();
         let child = self.starter.start(Some(place), &job)?;
         let harness = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default();
+        let _shared = clock.is_some().then(|| clock::Shared(harness));
         let target = Target { harness, job, place, starter: &self.starter, others_results };
         let (output, inflicted) = self.finish(child, &job, Some((&target, &disturbance, after))).await?;
         let seconds = began.elapsed().as_secs_f64();

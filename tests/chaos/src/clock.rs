@@ -33,6 +33,19 @@ pub fn environment(library: &Path, program: &OsStr, clock: &Path) -> Vec<(&'stat
     ]
 }
 
+/// What the library shares among the processes of a harness that has this number. It stays when a process replaces its program, as each
+/// harness does. Dropping this removes it.
+pub struct Shared(pub i32);
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for name in [format!("faketime_shm_{}", self.0), format!("sem.faketime_sem_{}", self.0)] {
+            // It is not there if the library was not loaded.
+            let _ = std::fs::remove_file(Path::new("/dev/shm").join(name));
+        }
+    }
+}
+
 /// Lets the clock of a file differ from this machine's by so many seconds.
 ///
 /// # Errors
