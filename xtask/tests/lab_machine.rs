@@ -1,5 +1,6 @@
 //! A lab machine that may be changed, with nothing of nestmatrix but the archive of `dist`: an installed Debian 11 on emulated metal,
-//! with its own boot loader, systemd, udev and SSH. Its cells are those of RHEL 8 that reboot L0. Boots, and takes half an hour.
+//! with its own boot loader, systemd, udev and SSH. Its cells are those of RHEL 8 that change L0, and one for which a virtual machine on it
+//! is L1. Boots, and takes 20 minutes.
 #![allow(clippy::unwrap_used, reason = "what a helper of a test cannot do fails that test")]
 
 mod common;

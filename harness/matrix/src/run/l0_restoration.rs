@@ -50,7 +50,7 @@ impl Run {
             }
         };
         // A machine that was rebooted has them from the file.
-        let set = if rebooted.is_none() { set_kernel_parameters(ready, &guard) } else { Ok(()) };
+        let set = if rebooted.is_none() { set_modules_options(ready, &guard) } else { Ok(()) };
         let mut observation = match set {
             Ok(()) => boot(rebooted).await,
             Err(why) => Observation::stopped(stop(Stage::Provision, why)),
@@ -87,7 +87,8 @@ impl Run {
     }
 }
 
-fn set_kernel_parameters(ready: &ReadyCell, guard: &HostGuard) -> Result<(), String> {
+/// Gives KVM's modules the options with which a cell begins: its kernel parameters, and none of the host's own.
+fn set_modules_options(ready: &ReadyCell, guard: &HostGuard) -> Result<(), String> {
     guard.set_options_aside()?;
     let l0 = ready.cell.levels.iter().find(|spec| spec.level == LevelNumber::ALL[0]);
     match l0.map(|l0| &l0.settings.kernel_parameters[..]) {

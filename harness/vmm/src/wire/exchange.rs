@@ -196,8 +196,8 @@ impl Exchange {
     /// Handles a line. Returns what is not a reply.
     ///
     /// # Errors
-    /// It is no JSON, and a reply is due: that may have been the reply, so later ones could be taken for it. Before the first reply and
-    /// the echo of a synchronization, there may be anything.
+    /// It is no JSON, and a reply is due: that may have been the reply, so later ones could be taken for it. Where no reply is due, and
+    /// before the echo of a synchronization, there may be anything.
     fn receive(&mut self, line: &[u8]) -> Result<Option<Notice>, String> {
         let delimiter = line.iter().rposition(|b| *b == SYNC_DELIMITER);
         let fresh = delimiter.map_or(line, |at| &line[at + 1..]);
