@@ -475,6 +475,14 @@ fn consoles(console: &[u8]) -> [(&'static str, &[u8]); 6] {
     b"Kernel pa\0nic - not syncing: x\n",
     "stopped at l2-boot: l1: Kernel panic - not syncing: x; "
 )]
+#[case::mixed_with_other_output(
+    b"mou[  1.0] ntKern:el panic - no/t sync\n[    1.0]  ? panic+0x1/0x2\n[    1.0]  [<000000003b3ab8f2>] panic+0x11a/0x2f0\n",
+    "stopped at l2-boot: l1: panic+0x11a/0x2f0; "
+)]
+#[case::end_of_a_panic(
+    b"[    1.0] ---[ end Kernel panic - not syncing: x ]---\n",
+    "stopped at l2-boot: l1: ---[ end Kernel panic - not syncing: x ]---; "
+)]
 #[case::qemu(
     b"\0\0\nqemu-l2| no \0memory\nqemu-l2| nestmatrix-ended 1\n",
     "stopped at l2-boot: l2's QEMU ended with status 1: no memory; "

@@ -51,6 +51,8 @@ struct Shown {
     failure: Option<(GuestFailure, String)>,
     /// Whether the failure was reported already.
     is_reported: bool,
+    /// Whether there was a failure, though it may be forgotten.
+    has_failed: bool,
     stall: Option<String>,
     /// What its kernel has complained about.
     complaints: Vec<String>,
@@ -83,9 +85,14 @@ impl ConsoleView {
             Some(GuestSymptom::Fatal(failure, said)) if shown.failure.is_none() => {
                 shown.failure = Some((failure, said));
             }
+            // The message itself can't be read, or this would be a consequence of it.
+            Some(GuestSymptom::Panicked(said)) if !shown.has_failed => {
+                shown.failure = Some((GuestFailure::KernelPanic, said));
+            }
             Some(GuestSymptom::Stall(said)) => shown.stall = Some(said),
-            Some(GuestSymptom::Fatal(..)) | None => {}
+            Some(GuestSymptom::Fatal(..) | GuestSymptom::Panicked(_)) | None => {}
         }
+        shown.has_failed |= shown.failure.is_some();
         if is_complaint(&line) && shown.complaints.len() < KEPT_COMPLAINTS {
             shown.complaints.push(kernel_message(&line).to_owned());
         }
@@ -226,6 +233,28 @@ mod tests {
         assert!(!view.is_ready());
         view.unfinished("login: ");
         assert!(view.is_ready() && view.is_complete());
+    }
+
+    #[test]
+    fn a_panic_is_noticed_although_its_message_is_mixed_with_other_output() {
+        let view = view();
+        view.line(
+            "mou[    n0.47t:97 n58]o Ker nel p/panicro - not sycncin/g: Attempted to kill init!".to_owned(),
+        );
+        assert_eq!(view.failure(), None);
+        view.line("[    0.483124]  panic+0x118/0x2f4".to_owned());
+        assert_eq!(view.new_failure(), Some((GuestFailure::KernelPanic, "panic+0x118/0x2f4".to_owned())));
+    }
+
+    #[test]
+    fn the_stack_of_a_panic_that_was_meant_to_happen_is_no_other_one() {
+        let view = view();
+        view.line("[   12.0] Kernel panic - not syncing: sysrq triggered crash".to_owned());
+        view.forget_failure();
+        view.line("[   12.1]  panic+0x118/0x2f4".to_owned());
+        assert_eq!(view.failure(), None);
+        view.line("[    1.0] Kernel panic - not syncing: System is deadlocked on memory".to_owned());
+        assert!(view.failure().is_some());
     }
 
     #[test]

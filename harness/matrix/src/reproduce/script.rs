@@ -339,13 +339,15 @@ fn fatal_functions() -> String {
     let mut names = String::new();
     for (message, anywhere, name) in fatal_messages() {
         let start = if anywhere { "" } else { "^" };
-        let _ = write!(patterns, " \\\n        -e {}", quote(&format!("{start}{message}")));
+        let pattern = message.replace('[', "\\[");
+        let _ = write!(patterns, " \\\n        -e {}", quote(&format!("{start}{pattern}")));
         let _ = writeln!(names, "    *{}*) say {} ;;", quote(message), quote(name));
     }
     format!(
         "# What a console says of a level that does not continue. What the QEMUs in a level say is none of it.\n\
          fatal_line() {{\n    text \"$logs/$1.console.log\" | grep -v '^qemu-l[0-9]| ' |\n        \
-         sed -e 's/^.*\\[ *[0-9][0-9]*\\.[0-9][0-9]*\\] *//' -e 's/^\\[ *[TC][0-9][0-9]*\\] *//' |\n        \
+         sed -e 's/^.*\\[ *[0-9][0-9]*\\.[0-9][0-9]*\\] *//' -e 's/^\\[ *[TC][0-9][0-9]*\\] *//' \\\n            \
+         -e 's/^\\(\\[[<0-9a-f>]*\\] *\\)*panic+0x/panic+0x/' |\n        \
          grep{patterns} |\n        head -n 1 | plain\n}}\n\nfatal_name() {{\n    case $1 in\n{names}    esac\n}}\n\n"
     )
 }

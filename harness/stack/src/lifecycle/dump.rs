@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use nestmatrix_vmm::guest::{GuestSymptom, kernel_message, symptom_in};
+use nestmatrix_vmm::guest::{GuestFailure, GuestSymptom, kernel_message, symptom_in};
 
 use crate::console_view::ConsoleListener;
 
@@ -128,7 +128,7 @@ impl Heard {
         if let (Some(report), Some((key, value))) = (&mut self.report, field.filter(|(key, _)| is_key(key))) {
             // A line of the dead kernel's log may be part of it.
             report.insert(key.to_owned(), value.to_owned());
-        } else if let (true, Some(GuestSymptom::Fatal(failure, said))) = (self.boots, symptom_in(line)) {
+        } else if let (true, Some((failure, said))) = (self.boots, failure_in(line)) {
             self.after = Some(AfterPanic::Failed(failure.describe(&said)));
         } else if message.starts_with(BOOTS) {
             self.boots = true;
@@ -139,6 +139,15 @@ impl Heard {
         } else if line == END {
             self.after = self.report.take().map(AfterPanic::Report);
         }
+    }
+}
+
+/// How a kernel reports that it does not continue.
+fn failure_in(line: &str) -> Option<(GuestFailure, String)> {
+    match symptom_in(line)? {
+        GuestSymptom::Fatal(failure, said) => Some((failure, said)),
+        GuestSymptom::Panicked(said) => Some((GuestFailure::KernelPanic, said)),
+        GuestSymptom::Stall(_) => None,
     }
 }
 

@@ -40,6 +40,9 @@ impl GuestFailure {
 impl GuestFailure {
     /// The failure with the kernel's message, in one line without repetition: `kernel panic: No init found`.
     pub fn describe(self, said: &str) -> String {
+        if self == Self::KernelPanic && AFTER_PANIC.iter().any(|start| said.starts_with(start)) {
+            return format!("{}, whose message can't be read: {said}", self.name());
+        }
         let message = FATAL.iter().find(|(start, failure)| *failure == self && said.starts_with(start));
         let rest = match (self, message) {
             (Self::Oops, _) | (_, None) => said,
@@ -65,6 +68,12 @@ const FATAL: &[(&str, GuestFailure)] = &[
     ("general protection fault, ", GuestFailure::Oops),
 ];
 
+/// What a kernel prints after the message of its panic. It has to do if that message can't be read: a program that writes at
+/// the same moment is mixed into it, character by character, because a panicking kernel waits for nobody.
+///
+/// Source: Linux `kernel/panic.c`.
+const AFTER_PANIC: &[&str] = &["panic+0x", "---[ end Kernel panic"];
+
 /// What Hercules reports about a processor that never continues. In its log a time may stand before it.
 const DISABLED_WAIT: &str = "HHCCP011I";
 
@@ -85,6 +94,8 @@ const STALLS: &[&str] = &[
 pub enum GuestSymptom {
     /// The guest does not continue. With the kernel's message.
     Fatal(GuestFailure, String),
+    /// The kernel panicked a moment ago, which it has normally reported. With what it prints now.
+    Panicked(String),
     /// The guest got no CPU time for long. With the kernel's message.
     Stall(String),
 }
@@ -98,6 +109,10 @@ pub fn symptom_in(line: &str) -> Option<GuestSymptom> {
     }
     if let Some(at) = line.find(DISABLED_WAIT) {
         return Some(GuestSymptom::Fatal(GuestFailure::DisabledWait, line[at..].trim_end().to_owned()));
+    }
+    let frame = without_addresses(message);
+    if AFTER_PANIC.iter().any(|start| frame.starts_with(start)) {
+        return Some(GuestSymptom::Panicked(frame.to_owned()));
     }
     let stalls = STALLS.iter().any(|start| message.starts_with(start));
     let hung = !message.starts_with("INFO: task ") || message.contains("blocked for more than");
@@ -120,6 +135,19 @@ pub fn kernel_message(line: &str) -> &str {
     message
 }
 
+/// A line of a kernel's stack without the addresses before the function: `[c000000002a7fa50] `, `[<000000003b3ab8f2>] `.
+fn without_addresses(message: &str) -> &str {
+    let mut frame = message;
+    while let Some((address, rest)) = frame.strip_prefix('[').and_then(|after| after.split_once(']')) {
+        let digits = address.trim_start_matches('<').trim_end_matches('>');
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            break;
+        }
+        frame = rest.trim_start();
+    }
+    frame
+}
+
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
@@ -127,7 +155,8 @@ fn is_number(text: &str) -> bool {
 /// The fatal messages. Each one comes with whether it counts anywhere in a line, and with its name in messages.
 pub fn fatal_messages() -> impl Iterator<Item = (&'static str, bool, &'static str)> {
     let of_kernels = FATAL.iter().map(|(message, failure)| (*message, false, failure.name()));
-    of_kernels.chain([(DISABLED_WAIT, true, GuestFailure::DisabledWait.name())])
+    let after_panic = AFTER_PANIC.iter().map(|message| (*message, false, GuestFailure::KernelPanic.name()));
+    of_kernels.chain(after_panic).chain([(DISABLED_WAIT, true, GuestFailure::DisabledWait.name())])
 }
 
 #[cfg(test)]
@@ -137,6 +166,10 @@ mod tests {
 
     fn fatal(failure: GuestFailure, said: &str) -> Option<GuestSymptom> {
         Some(GuestSymptom::Fatal(failure, said.to_owned()))
+    }
+
+    fn panicked(said: &str) -> Option<GuestSymptom> {
+        Some(GuestSymptom::Panicked(said.to_owned()))
     }
 
     #[rstest]
@@ -171,6 +204,22 @@ mod tests {
         "12:00:01 HHCCP011I CPU0000: Disabled wait state",
         fatal(GuestFailure::DisabledWait, "HHCCP011I CPU0000: Disabled wait state")
     )]
+    #[case::stack_of_x86("[    0.483124]  panic+0x118/0x2f4", panicked("panic+0x118/0x2f4"))]
+    #[case::stack_of_power(
+        "[    1.2][    T1] [c000000002a7fa50] [c00000000015a9f4] panic+0x16c/0x41c (unreliable)",
+        panicked("panic+0x16c/0x41c (unreliable)")
+    )]
+    #[case::stack_of_ibm_z(
+        "[    1.2]  [<000000003b3ab8f2>] panic+0x11a/0x2f0",
+        panicked("panic+0x11a/0x2f0")
+    )]
+    #[case::end_of_a_panic(
+        "[    1.2] ---[ end Kernel panic - not syncing: No init ]---",
+        panicked("---[ end Kernel panic - not syncing: No init ]---")
+    )]
+    #[case::perhaps_on_the_stack("[    0.483124]  ? panic+0x118/0x2f4", None)]
+    #[case::another_function("[    0.483124]  nmi_panic+0x18/0x24", None)]
+    #[case::in_other_brackets("[one] panic+0x118/0x2f4", None)]
     #[case::quoted_by_a_program("the log has \"Oops: 0002\" in it", None)]
     #[case::printed_by_a_step("checked for Kernel panic - not syncing: none", None)]
     #[case::ordinary("[    0.4] Run /init as init process", None)]
@@ -186,6 +235,11 @@ mod tests {
         GuestFailure::KvmEntryFailed,
         "KVM: entry failed, hardware error 0x7",
         "KVM entry failed: hardware error 0x7"
+    )]
+    #[case(
+        GuestFailure::KernelPanic,
+        "panic+0x118/0x2f4",
+        "kernel panic, whose message can't be read: panic+0x118/0x2f4"
     )]
     #[case(GuestFailure::TripleFault, "triple fault", "triple fault")]
     #[case(GuestFailure::Oops, "Oops: 0002 [#1]", "oops: Oops: 0002 [#1]")]
