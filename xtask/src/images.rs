@@ -1,10 +1,14 @@
 //! `images`: builds, lists and removes the images that levels boot.
 
 use std::io::stdout;
+use std::panic::resume_unwind;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use nestmatrix::report::{Entry, Line, Role, Table};
+use nestmatrix::run::builds_side_by_side;
 use nestmatrix_images::{Cached, Catalog, Error, Image, Product, Recipe, Store};
 use nestmatrix_model::PROGRAM;
 
@@ -107,13 +111,14 @@ fn build(catalog: &Catalog, store: &Store, names: &[String], refresh: bool) -> R
     };
     let progress = Arc::new(BuildProgress::new());
     let (mut images, mut undelivered) = (Vec::new(), Vec::new());
-    for recipe in recipes {
-        let built = if refresh {
-            store.refresh(recipe, &*progress)
-        } else {
-            let wanted: Vec<_> = recipe.products().into_iter().map(|product| (recipe, product)).collect();
-            store.ensure_all(&wanted, &*progress)
-        };
+    let built = side_by_side(&recipes, |recipe| {
+        if refresh {
+            return store.refresh(recipe, &*progress);
+        }
+        let wanted: Vec<_> = recipe.products().into_iter().map(|product| (recipe, product)).collect();
+        store.ensure_all(&wanted, &*progress)
+    });
+    for (recipe, built) in recipes.iter().zip(built) {
         match built {
             Ok(built) => images.extend(built),
             // The other recipes can still be built.
@@ -140,6 +145,27 @@ fn build(catalog: &Catalog, store: &Store, names: &[String], refresh: bool) -> R
     let names = undelivered.join(", ");
     note!("not built: {names}; try again later, or choose another archive");
     Ok(ExitCode::from(ERROR))
+}
+
+/// The result of `build` for each recipe, in order. Several are built at the same time: one may be downloading while another one is
+/// packed.
+fn side_by_side<T: Send>(recipes: &[&Recipe], build: impl Fn(&Recipe) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(recipe) = recipes.get(number) else { return done };
+            done.push((number, build(recipe)));
+        }
+    };
+    let mut done: Vec<_> = thread::scope(|scope| {
+        let builders: Vec<_> = (0..builds_side_by_side()).map(|_| scope.spawn(work)).collect();
+        let results = builders.into_iter().map(|builder| builder.join());
+        results.flat_map(|result| result.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 fn show(catalog: &Catalog, store: &Store, name: &str) -> Result<ExitCode, Failure> {

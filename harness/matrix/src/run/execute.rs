@@ -113,7 +113,8 @@ async fn boot_first(
         OtherCells { ended: Vec::new(), later: typical_seconds(plan.cells.iter().filter(boots)) }
     };
     let scratch = scratch(&setting)?;
-    let images_of_rest = build_images(rest, &setting);
+    // One at a time: the cells that boot meanwhile need the other cores.
+    let images_of_rest = build_images(rest, &setting, 1);
     let building = async {
         // The rest of the run comes to the same result, and reports it.
         tokio::select! {

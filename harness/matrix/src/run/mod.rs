@@ -66,7 +66,7 @@ pub(crate) use outermost::{EmulatorSource, emulator_source, outermost_program};
 pub use outermost::{NoEmulator, host_isa};
 pub use plan::{Alternative, Fate, MetalChoice, PlanOptions, Planned, PlannedLevel, PlannedProfile, RunPlan};
 pub use progress::Progress;
-pub use provision::images_of;
+pub use provision::{builds_side_by_side, images_of};
 pub(crate) use requirement::kind_of_guest;
 pub use requirement::{Feature, Requirement, Runner};
 pub use setting::{RunError, Setting};

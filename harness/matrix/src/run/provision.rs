@@ -1,11 +1,12 @@
-//! Makes the images of a plan ready before anything boots: emulators first, then what the levels boot.
+//! Makes the images of a plan ready before anything boots: emulators and what the levels boot, then disks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use nestmatrix_images::{Catalog, Error, Image, Product};
+use nestmatrix_images::{Catalog, Error, Image, Product, Progress, Recipe, Store};
 use nestmatrix_model::Isa;
 use nestmatrix_stack::{Cancellation, Metal};
+use tokio::task::JoinSet;
 
 use super::guests;
 use super::outermost::{EmulatorSource, emulator_source, outermost_image, outermost_program};
@@ -56,12 +57,8 @@ pub(super) async fn provision(
     let mut missing_images = Vec::new();
     let mut has_guests = false;
     loop {
-        // Emulators go first: without its emulator, a cell needs no other image.
-        let mut wanted = emulators(plan, &setting.catalog, installed)?;
+        let mut wanted = images_of(plan, &setting.catalog, installed)?;
         wanted.retain(|key| !images.0.contains_key(key));
-        if wanted.is_empty() {
-            wanted.extend(plan.images().into_iter().filter(|key| !images.0.contains_key(key)));
-        }
         if wanted.is_empty() && has_guests {
             return Ok((images, missing_images));
         }
@@ -71,11 +68,15 @@ pub(super) async fn provision(
             has_guests = true;
             continue;
         }
-        let (disks, wanted): (BTreeSet<_>, _) =
+        let (disks, wanted): (BTreeSet<_>, BTreeSet<_>) =
             wanted.into_iter().partition(|(_, product)| *product == Product::Disk);
-        let (built, missing) = build_images(wanted, setting).await?;
+        if wanted.is_empty() {
+            images.0.extend(prepare_disks(disks, plan, setting, cancellation).await);
+            continue;
+        }
+        // Disks come later: to prepare one takes minutes, and a cell whose emulator is missing does not need it.
+        let (built, missing) = build_images(wanted, setting, builds_side_by_side()).await?;
         images.0.extend(built.0);
-        images.0.extend(prepare_disks(disks, plan, setting, cancellation).await);
         for image in missing {
             undelivered.push(image.clone());
             let mut rerouted = plan.do_without(&undelivered);
@@ -89,45 +90,74 @@ pub(super) async fn provision(
     }
 }
 
-/// Builds images, or finds them in the cache. The second result are those that the archive does not deliver.
+/// Builds images, or finds them in the cache, for so many recipes side by side. The second result are those that the archive does not
+/// deliver.
 pub(super) async fn build_images(
     wanted: BTreeSet<(String, Product)>,
     setting: &Setting,
+    side_by_side: usize,
 ) -> Result<(Images, Vec<UndeliveredImage>), RunError> {
-    let (store, progress) = (Arc::clone(&setting.store), Arc::clone(&setting.progress));
-    let recipes: Vec<_> = wanted
-        .into_iter()
-        .map(|(name, product)| (setting.catalog.get(&name).cloned(), name, product))
-        .collect();
-    let built = tokio::task::spawn_blocking(move || {
-        let mut images = Images::default();
-        let mut undelivered: Vec<UndeliveredImage> = Vec::new();
-        for (recipe, name, product) in recipes {
-            let known = undelivered.iter().find(|image| image.recipe == name);
-            let image = match (recipe, known) {
-                (None, _) => Err(format!("there is no recipe {name}")),
-                // All products of a recipe come from the same packages.
-                (Some(_), Some(image)) => Err(image.to_string()),
-                (Some(recipe), None) => {
-                    let built = caught(|| store.ensure(&recipe, product, &*progress));
-                    built.and_then(|built| {
-                        built.map_err(|e| match e {
-                            Error::Undelivered(packages) => {
-                                let image = UndeliveredImage::new(&name, *packages);
-                                let said = image.to_string();
-                                undelivered.push(image);
-                                said
-                            }
-                            other => other.to_string(),
-                        })
-                    })
-                }
-            };
-            images.0.insert((name, product), image);
+    let mut products: BTreeMap<String, Vec<Product>> = BTreeMap::new();
+    for (recipe, product) in wanted {
+        products.entry(recipe).or_default().push(product);
+    }
+    let (mut images, mut undelivered) = (Images::default(), Vec::new());
+    let mut waiting = products.into_iter();
+    let mut building = JoinSet::new();
+    loop {
+        while building.len() < side_by_side.max(1)
+            && let Some((name, products)) = waiting.next()
+        {
+            let recipe = setting.catalog.get(&name).cloned();
+            let (store, progress) = (Arc::clone(&setting.store), Arc::clone(&setting.progress));
+            building
+                .spawn_blocking(move || products_of(&name, recipe.as_ref(), products, &store, &*progress));
         }
-        (images, undelivered)
-    });
-    built.await.map_err(RunError::Provision)
+        let Some(built) = building.join_next().await else { break };
+        let (of_recipe, missing) = built.map_err(RunError::Provision)?;
+        images.0.extend(of_recipe.0);
+        undelivered.extend(missing);
+    }
+    undelivered.sort_by(|one: &UndeliveredImage, other| one.recipe.cmp(&other.recipe));
+    Ok((images, undelivered))
+}
+
+/// How many recipes are built side by side while no cell boots: one may be downloading while another one is packed.
+pub fn builds_side_by_side() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).clamp(2, 4)
+}
+
+/// Builds the products of the recipe with this name, or finds them in the cache; or says what the archive does not deliver.
+fn products_of(
+    name: &str,
+    recipe: Option<&Recipe>,
+    products: Vec<Product>,
+    store: &Store,
+    progress: &dyn Progress,
+) -> (Images, Option<UndeliveredImage>) {
+    let mut images = Images::default();
+    let mut undelivered: Option<UndeliveredImage> = None;
+    for product in products {
+        let image = match (recipe, &undelivered) {
+            (None, _) => Err(format!("there is no recipe {name}")),
+            // All products of a recipe come from the same packages.
+            (Some(_), Some(image)) => Err(image.to_string()),
+            (Some(recipe), None) => {
+                let built = caught(|| store.ensure(recipe, product, progress));
+                built.and_then(|built| {
+                    built.map_err(|e| match e {
+                        Error::Undelivered(packages) => {
+                            let image = UndeliveredImage::new(name, *packages);
+                            undelivered.insert(image).to_string()
+                        }
+                        other => other.to_string(),
+                    })
+                })
+            }
+        };
+        images.0.insert((name.to_owned(), product), image);
+    }
+    (images, undelivered)
 }
 
 /// Prepares disks, or finds them in the cache.
