@@ -134,6 +134,13 @@ struct OtherCells {
     later: Vec<f64>,
 }
 
+impl OtherCells {
+    /// Whether the cells that are booted now are the run's first, and others come later.
+    fn come_later(&self) -> bool {
+        self.ended.is_empty() && !self.later.is_empty()
+    }
+}
+
 fn typical_seconds<'a>(cells: impl IntoIterator<Item = &'a Planned>) -> Vec<f64> {
     let seconds = |planned: &Planned| match planned.fate {
         Fate::Boots { metal, .. } => Some(planned.typical_seconds(metal)),
@@ -176,7 +183,7 @@ async fn boot(
     continue_after_reboot(&mut cells, recorder.folder()).map_err(RunError::Host)?;
     let cells: Vec<Rc<ReadyCell>> = cells.into_iter().map(Rc::new).collect();
     let overlays = Overlays::find(&cells, &setting).await;
-    let schedule = schedule_of(cells.iter().map(Rc::as_ref), &setting, &machine);
+    let schedule = schedule_of(&cells, &setting, &machine, others.come_later());
     let typical = others.ended.iter().copied().chain(schedule.typical_seconds());
     let typical = typical.chain(others.later.iter().copied());
     let mut pace = Pace::new(typical, setting.jobs.unwrap_or(machine.cores));

@@ -1,5 +1,7 @@
 //! The schedule of a run, from the cells that are ready and the room that this machine has.
 
+use std::rc::Rc;
+
 use nestmatrix_stack::StackPlan;
 
 use super::Setting;
@@ -13,14 +15,19 @@ const EMULATOR_MEMORY_MIB: u64 = 384;
 /// Memory of this machine that cells leave to others, in MiB.
 const SPARED_MEMORY_MIB: u64 = 512;
 
-/// The schedule of these cells, which refers to them by their places.
-pub(super) fn schedule_of<'a>(
-    cells: impl IntoIterator<Item = &'a ReadyCell>,
+/// The schedule of these cells, which refers to them by their places. With `verdict_soon`, the shortest one goes first: a user waits
+/// for it.
+pub(super) fn schedule_of(
+    cells: &[Rc<ReadyCell>],
     setting: &Setting,
     machine: &Machine,
+    verdict_soon: bool,
 ) -> Schedule {
+    let lengths =
+        cells.iter().map(|ready| (ready.seconds, ready.cell.stages().len() + ready.cell.steps.len()));
+    let shortest = shortest(lengths).filter(|_| verdict_soon);
     let has_system_disk = |stack: &StackPlan| stack.levels.iter().any(|level| level.image.disk().is_some());
-    let task = |(index, ready): (usize, &ReadyCell)| {
+    let task = |(index, ready): (usize, &Rc<ReadyCell>)| {
         let memory = |stack: &StackPlan| u64::from(stack.memory_mib(0));
         Task {
             index,
@@ -33,7 +40,7 @@ pub(super) fn schedule_of<'a>(
             seconds: ready.seconds,
             memory_mib: ready.stack.as_ref().map_or(0, memory) + EMULATOR_MEMORY_MIB,
             alone: ready.changes_host,
-            first: ready.continues,
+            first: ready.continues || shortest == Some(index),
         }
     };
     let budget = match setting.jobs {
@@ -44,6 +51,34 @@ pub(super) fn schedule_of<'a>(
         },
     };
     let cache = setting.snapshots.as_ref();
-    let tasks = cells.into_iter().enumerate().map(task).collect();
+    let tasks = cells.iter().enumerate().map(task).collect();
     Schedule::new(tasks, budget, |key| cache.is_some_and(|cache| cache.has(key)))
+}
+
+/// The place of the shortest cell, given the typical time of each, in seconds, and how many stages and steps it has: the typical time
+/// does not count steps.
+fn shortest(lengths: impl IntoIterator<Item = (f64, usize)>) -> Option<usize> {
+    let shorter = |(_, one): &(usize, (f64, usize)), (_, other): &(usize, (f64, usize))| {
+        one.0.total_cmp(&other.0).then(one.1.cmp(&other.1))
+    };
+    lengths.into_iter().enumerate().min_by(shorter).map(|(place, _)| place)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::none(&[], None)]
+    #[case::of_equals_the_first_in_the_plan(&[(30.0, 9), (30.0, 9)], Some(0))]
+    #[case::by_time(&[(90.0, 6), (30.0, 9)], Some(1))]
+    #[case::by_steps(&[(30.0, 12), (90.0, 6), (30.0, 9)], Some(2))]
+    fn the_shortest_cell_takes_the_least_time_and_has_the_fewest_steps(
+        #[case] lengths: &[(f64, usize)],
+        #[case] expected: Option<usize>,
+    ) {
+        assert_eq!(shortest(lengths.iter().copied()), expected);
+    }
 }
