@@ -8,7 +8,7 @@ use std::process::{Output, Stdio};
 
 use nestmatrix::run::{Fate, MetalChoice, NativeMetals, PlanOptions, Planned, RunPlan, host_isa};
 use nestmatrix::scenario::{Cell, Filter, Matrix};
-use nestmatrix_images::{Catalog, Emulator, Image, Product, Recipe, Store};
+use nestmatrix_images::{Catalog, Emulator, Error, Image, Product, Recipe, Store};
 use nestmatrix_model::Isa;
 use nestmatrix_stack::Cancellation;
 use nix::sys::signal::{Signal, kill};
@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use xtask::exit::Failure;
 use xtask::options::{ImageSource, Jobs};
-use xtask::progress::BuildProgress;
+use xtask::progress::{BuildProgress, print_above};
 use xtask::{PROGRAM_VARIABLE, input, parent_death};
 
 use crate::records::{self, Record};
@@ -148,11 +148,26 @@ impl Prepared {
         let emulator = emulator.ok_or_else(|| {
             Failure::error(format!("no recipe makes {EMULATOR} for {} machines", host_isa()))
         })?;
-        let images: BTreeSet<_> = plans.values().flat_map(RunPlan::images).collect();
-        let images = images.iter().filter_map(|(recipe, product)| Some((catalog.get(recipe)?, *product)));
+        let images_of = |cells: fn(&Cells) -> bool| -> BTreeSet<(String, Product)> {
+            let chosen = plans.iter().filter(|(of, _)| cells(of));
+            chosen.flat_map(|(_, plan)| plan.images()).collect()
+        };
+        let known = |(recipe, product): &(String, Product)| Some((catalog.get(recipe)?, *product));
+        let images = images_of(|cells| *cells != Cells::DefaultProfile);
+        let images = images.iter().filter_map(known);
         let wanted: Vec<(&Recipe, Product)> = images.chain([(emulator, Product::Emulator)]).collect();
         let builds = BuildProgress::new();
         let images = store.ensure_all(&wanted, &builds).map_err(Failure::error)?;
+        for (recipe, product) in images_of(|cells| *cells == Cells::DefaultProfile).iter().filter_map(known) {
+            match store.ensure(recipe, product, &builds) {
+                Ok(_) => {}
+                // The run boots another image, or skips the cells.
+                Err(Error::Undelivered(packages)) => {
+                    print_above(builds.bars(), &format!("no image {}: {packages}", recipe.name()));
+                }
+                Err(other) => return Err(Failure::error(other)),
+            }
+        }
         builds.finish();
         let planned = plans.get(&Cells::One).and_then(|plan| plan.boots().next());
         let script = planned.and_then(|planned| script(planned, &catalog, &images));
