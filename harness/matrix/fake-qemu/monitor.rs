@@ -47,7 +47,8 @@ pub fn answer(
         "qom-get" if arguments["path"] == PLUGGED => {
             json!(stack.plugged(level).ok_or_else(|| format!("Path '{PLUGGED}' not found"))?)
         }
-        "system_reset" | "migrate" | "migrate-incoming" | "migrate-set-capabilities" => json!({}),
+        "system_reset" | "migrate" | "migrate-incoming" => json!({}),
+        "migrate-set-capabilities" | "migrate-set-parameters" => json!({}),
         "query-migrate" => {
             let ram = json!({"transferred": 4096, "dirty-sync-count": 1});
             json!({"status": "completed", "total-time": 5, "downtime": 1, "ram": ram})

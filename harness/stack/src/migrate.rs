@@ -7,7 +7,7 @@ use nestmatrix_model::LevelNumber;
 use nestmatrix_vmm::qemu::{ChannelKind, ChannelName, Instance, Machine, Monitor, OtherQemu};
 use nestmatrix_vmm::wire::{CallError, Notice, Wire};
 use qapi::qmp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::boot_level::Started;
@@ -15,11 +15,15 @@ use super::innermost_machine::Fitted;
 use super::lifecycle::machine_of;
 use super::machines::{MachineId, Requested};
 use super::stack::Stack;
-use super::{Stop, Symptom};
+use super::{Metal, Stop, Symptom};
 
 /// Pause between two questions for the progress of a migration. QEMU reports its end by an event only if a capability was set
 /// before, and the figures must be queried anyway.
 const POLL: Duration = Duration::from_millis(250);
+
+/// More bytes per second than any machine can send. Otherwise QEMU sends 128 MiB per second at most (migration/options.c), by a clock
+/// that emulated metal makes several times slower.
+const UNLIMITED: u64 = 1 << 40;
 
 /// How often a second QEMU that has not taken a machine is asked whether it has ended.
 const ENDED_POLLS: usize = 20;
@@ -61,7 +65,7 @@ impl Stack<'_> {
         }
         let to = MachineId::from(&machine);
         self.watch.begin_move(level);
-        self.during(level, async { Ok(source.execute(outgoing(uri)).await?) }).await?;
+        self.send(level, &source, uri).await?;
         let came = self.during(level, async { Ok(outcome(&source).await?) }).await?;
         if came["status"] != "completed" {
             return Err(self.migration_failed(to, &came).await?);
@@ -83,6 +87,19 @@ impl Stack<'_> {
             ram["dirty-sync-count"],
         );
         Ok([Some(seen), answers].into_iter().flatten().collect::<Vec<_>>().join("; "))
+    }
+
+    /// Begins to send a machine to `uri`.
+    pub(super) async fn send(&mut self, level: LevelNumber, source: &Wire, uri: String) -> Result<(), Stop> {
+        let unlimited = self.request.plan.metal == Metal::Emulated;
+        let sending = async {
+            if unlimited {
+                source.call("migrate-set-parameters", json!({ "max-bandwidth": UNLIMITED })).await?;
+            }
+            source.execute(outgoing(uri)).await
+        };
+        self.during(level, async { Ok(sending.await?) }).await?;
+        Ok(())
     }
 
     /// The version that a QEMU reports.

@@ -12,7 +12,7 @@ use qapi::qmp::{self, MigrationCapability, MigrationCapabilityStatus};
 use super::{Done, machine_of};
 use crate::host::Host;
 use crate::level::{Level, StartedOn};
-use crate::migrate::{incoming, outcome, outgoing};
+use crate::migrate::{incoming, outcome};
 use crate::stack::Stack;
 use crate::steps::text_of;
 use crate::{Limit, Stop, Symptom};
@@ -124,7 +124,7 @@ impl Stack<'_> {
         self.watch.expect_stop(level);
         self.during(level, async { Ok(qemu.execute(qmp::stop {}).await?) }).await?;
         self.check_that_it_is_paused(level, &qemu).await?;
-        self.during(level, async { Ok(qemu.execute(outgoing(saved.written_to())).await?) }).await?;
+        self.send(level, &qemu, saved.written_to()).await?;
         let came = self.during(level, async { Ok(outcome(&qemu).await?) }).await?;
         let (completed, said) = self.run_on_host_of(level, host, &saved.await_script()).await?;
         let size = if completed { said.trim().parse().ok() } else { None };
