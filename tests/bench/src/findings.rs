@@ -159,8 +159,8 @@ impl Findings {
             yardstick("matrix: a cell, first time", &self.matrix_first, Some(MATRIX_FIRST), Some(0.24)),
             yardstick("matrix: a cell, again", &self.matrix_again, Some(MATRIX_AGAIN), Some(0.14)),
             yardstick("matrix: a cell, cold", &self.matrix_cold, None, Some(0.31)),
-            yardstick("intel: one stack", &self.intel, None, None),
-            yardstick("power9: one stack", &self.power9, None, None),
+            yardstick("intel: one stack", &self.intel, None, Some(3.50)),
+            yardstick("power9: one stack", &self.power9, None, Some(1.29)),
             yardstick("default profile, first time", &self.profile_first, None, None),
             yardstick("default profile, again", &self.profile_again, None, None),
         ]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use nestmatrix_model::{Architecture, LevelNumber};
 use nestmatrix_stack::Inputs;
+use rstest::rstest;
 
 use super::*;
 use crate::run::demand::Emulation;
@@ -150,6 +151,19 @@ fn as_many_run_as_the_machine_has_room_for_by_what_they_were_seen_to_use() {
     assert!(schedule.next().is_some() && schedule.next().is_some(), "half a core each");
     assert_eq!(schedule.next(), None, "memory for three");
     schedule.ended(&second, used(4.0, 9000));
+    assert_eq!(schedule.next(), None);
+}
+
+#[rstest]
+#[case::half_a_core_is_unused(1.5, true)]
+#[case::less_is_unused(1.6, false)]
+fn one_more_runs_if_half_a_core_is_unused(#[case] cores: f64, #[case] runs: bool) {
+    let budget = Budget::Machine { cores: 2.0, memory_mib: 4000 };
+    let tasks = (0..6).map(|index| task(index, &[], 30.0)).collect();
+    let mut schedule = Schedule::new(tasks, budget, |_| false);
+    let [first, _second] = [(); 2].map(|()| schedule.next().unwrap());
+    schedule.ended(&first, used(cores, 700));
+    assert_eq!(schedule.next().is_some(), runs, "beside one that takes as much");
     assert_eq!(schedule.next(), None);
 }
 
