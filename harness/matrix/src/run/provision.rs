@@ -1,4 +1,4 @@
-//! Makes the images of a plan ready before anything boots: emulators and what the levels boot, then disks.
+//! Makes the images of a plan ready before anything boots: emulators first, then what the levels boot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -57,8 +57,12 @@ pub(super) async fn provision(
     let mut missing_images = Vec::new();
     let mut has_guests = false;
     loop {
-        let mut wanted = images_of(plan, &setting.catalog, installed)?;
+        // Emulators go first: without its emulator, a cell needs no other image.
+        let mut wanted = emulators(plan, &setting.catalog, installed)?;
         wanted.retain(|key| !images.0.contains_key(key));
+        if wanted.is_empty() {
+            wanted.extend(plan.images().into_iter().filter(|key| !images.0.contains_key(key)));
+        }
         if wanted.is_empty() && has_guests {
             return Ok((images, missing_images));
         }
@@ -68,15 +72,11 @@ pub(super) async fn provision(
             has_guests = true;
             continue;
         }
-        let (disks, wanted): (BTreeSet<_>, BTreeSet<_>) =
+        let (disks, wanted): (BTreeSet<_>, _) =
             wanted.into_iter().partition(|(_, product)| *product == Product::Disk);
-        if wanted.is_empty() {
-            images.0.extend(prepare_disks(disks, plan, setting, cancellation).await);
-            continue;
-        }
-        // Disks come later: to prepare one takes minutes, and a cell whose emulator is missing does not need it.
         let (built, missing) = build_images(wanted, setting, builds_side_by_side()).await?;
         images.0.extend(built.0);
+        images.0.extend(prepare_disks(disks, plan, setting, cancellation).await);
         for image in missing {
             undelivered.push(image.clone());
             let mut rerouted = plan.do_without(&undelivered);
