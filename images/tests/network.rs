@@ -64,8 +64,7 @@ impl Archive {
     fn of(toy: &Toy) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("archive");
-        fs::create_dir_all(root.join("dists/main/main")).unwrap();
-        fs::create_dir(root.join("pool")).unwrap();
+        fs::create_dir_all(root.join("pool")).unwrap();
         let mut packages = String::new();
         for (name, version, depends) in [("kernel", "1.0", "Depends: qemu\n"), ("qemu", "1:1.0-1", "")] {
             let file = format!("pool/{name}_{}_all.deb", version.replace(':', "%3a"));
@@ -106,7 +105,7 @@ impl Archive {
         self.folder.path().join(name)
     }
 
-    /// From now on, the server works, until it has sent so many bytes.
+    /// From now on, the server works; with a fault, until it has sent so many bytes.
     fn begin(&self, fault: Option<(Fault, u64)>) {
         *self.served.sent.lock().unwrap() = 0;
         *self.served.fault.lock().unwrap() = fault;
@@ -166,7 +165,7 @@ impl Served {
     /// # Errors
     /// The connection is closed, or is to be closed.
     fn send(&self, path: &str, mut connection: &TcpStream) -> io::Result<()> {
-        // In an address, the sign is written otherwise.
+        // The names of files contain a percent sign, which apt writes as %25.
         let file = fs::read(self.folder.join(path.replace("%25", "%")));
         let is_lost = self.fault_now(1).is_some_and(|(fault, _)| fault == Fault::HasLost);
         let Some(mut bytes) = file.ok().filter(|_| !is_lost) else {

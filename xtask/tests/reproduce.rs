@@ -152,7 +152,7 @@ fn a_bundle_needs_nothing_else_and_a_damaged_image_in_it_is_not_booted() {
     };
     let (code, last) = run(&place, without_cache());
     assert_eq!(code, Some(0), "{last}");
-    assert!(last.starts_with("stopped at l2-boot: l2: ") && last.contains("panic"), "{last}");
+    assert!(last.starts_with("stopped at l2-boot: l2: ") && last.contains("Kernel panic"), "{last}");
 
     let initramfs = script.with_file_name("images/debian-12-amd64-minimal/initramfs.cpio");
     let mut file = fs::File::options().write(true).open(&initramfs).unwrap();

@@ -161,7 +161,7 @@ impl Prepared {
         for (recipe, product) in images_of(|cells| *cells == Cells::DefaultProfile).iter().filter_map(known) {
             match store.ensure(recipe, product, &builds) {
                 Ok(_) => {}
-                // The run boots another image, or skips the cells.
+                // The runs are offline, so its cells end in an error, and the default profile has no time. The rest is measured.
                 Err(Error::Undelivered(packages)) => {
                     print_above(builds.bars(), &format!("no image {}: {packages}", recipe.name()));
                 }

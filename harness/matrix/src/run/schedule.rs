@@ -15,9 +15,11 @@ const RESTORED_PART: f64 = 0.4;
 /// How many more cores than there are the running cells may need together, as a part of them. They then wait for each other a
 /// little. Two AMD stacks of two processors need 2.4 cores together, and take less time side by side than in a row.
 const SLACK: f64 = 0.3;
-/// If this much of a core is unused, one more cell has room, whatever it needs. Cells that were disturbed are estimated at 1.4 cores, and
-/// two cores still run two of them in less time side by side than in a row.
+/// If this much of a core is unused, one more cell has room, up to [`MOST_SLACK`]. Cells that were disturbed are estimated at 1.4 cores,
+/// and two cores still run two of them in less time side by side than in a row.
 const UNUSED_CORES: f64 = 0.5;
+/// How many more cores than there are all cells may need together then, as a part of them. Stacks that wait longer might reach time limits.
+const MOST_SLACK: f64 = 0.5;
 
 /// A cell that waits to be booted.
 #[derive(Debug, Clone, PartialEq)]
@@ -304,9 +306,8 @@ impl Schedule {
                 let needs = |task: &Task| self.demand.of(task.kind, task.memory_mib);
                 let taken: f64 = self.running.iter().map(|task| needs(task).0).sum();
                 let memory: u64 = self.running.iter().chain([task]).map(|task| needs(task).1).sum();
-                let has_core =
-                    taken + needs(task).0 <= cores * (1.0 + SLACK) || taken + UNUSED_CORES <= cores;
-                has_core && memory <= memory_mib
+                let slack = if taken + UNUSED_CORES <= cores { MOST_SLACK } else { SLACK };
+                taken + needs(task).0 <= cores * (1.0 + slack) && memory <= memory_mib
             }
         }
     }

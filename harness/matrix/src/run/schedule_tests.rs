@@ -168,6 +168,25 @@ fn one_more_runs_if_half_a_core_is_unused(#[case] cores: f64, #[case] runs: bool
 }
 
 #[test]
+fn what_needs_much_more_than_the_unused_part_of_a_core_waits() {
+    let budget = Budget::Machine { cores: 2.0, memory_mib: 4000 };
+    let of =
+        |index, architecture| Task { kind: kind(architecture, Emulation::Tcg), ..task(index, &[], 30.0) };
+    let tasks = vec![
+        of(0, Architecture::Arm),
+        of(1, Architecture::Amd),
+        of(2, Architecture::Amd),
+        of(3, Architecture::Arm),
+    ];
+    let mut schedule = Schedule::new(tasks, budget, |_| false);
+    let [large, small] = [(); 2].map(|()| schedule.next().unwrap());
+    schedule.ended(&large, used(2.1, 700));
+    assert_eq!(schedule.next().unwrap().task.index, 2);
+    schedule.ended(&small, used(1.0, 700));
+    assert_eq!(schedule.next(), None, "1 and 2.1 of 2 cores");
+}
+
+#[test]
 fn what_is_too_large_runs_alone() {
     let budget = Budget::Machine { cores: 1.0, memory_mib: 10 };
     let mut schedule = Schedule::new(vec![task(0, &[], 1.0), task(1, &[], 1.0)], budget, |_| false);

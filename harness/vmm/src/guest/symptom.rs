@@ -68,8 +68,8 @@ const FATAL: &[(&str, GuestFailure)] = &[
     ("general protection fault, ", GuestFailure::Oops),
 ];
 
-/// What a kernel prints after the message of its panic. It has to do if that message can't be read: a program that writes at
-/// the same moment is mixed into it, character by character, because a panicking kernel waits for nobody.
+/// What a kernel prints after the message of its panic. It counts if that message can't be read: a panicking kernel does not wait
+/// until the console is free, so the output of a program at that moment is mixed into it, character by character.
 ///
 /// Source: Linux `kernel/panic.c`.
 const AFTER_PANIC: &[&str] = &["panic+0x", "---[ end Kernel panic"];
