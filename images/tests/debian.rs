@@ -4,13 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ordered_versions;
+#[path = "support/shared_packages.rs"]
+mod shared_packages;
 #[path = "../../xtask/tests/common/trials.rs"]
 mod trials;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt as _, symlink};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -20,6 +22,7 @@ use nestmatrix_images::{
 };
 use nestmatrix_model::{Firmware, Isa};
 use ordered_versions::ORDER;
+use shared_packages::share_packages;
 use trials::{ignore, trials};
 
 /// Name, mode and contents of every entry of an uncompressed initramfs.
@@ -139,8 +142,7 @@ fn a_disk_of_debian_13_gets_its_packages() {
     // A private cache, so that no other test finds this image, but with the packages that the default one has.
     let cache = path("cache");
     let store = Store::open(StoreOptions { cache: Some(cache.clone()), ..StoreOptions::default() }).unwrap();
-    fs::remove_dir(cache.join("packages")).unwrap();
-    symlink(shared.cache().join("packages"), cache.join("packages")).unwrap();
+    share_packages(shared.cache(), &cache);
     let tool = QemuImg::find(&shared, &recipes(), &Silent).unwrap_or_else(undelivered);
     let mut media = Media::open(Some(path("media"))).unwrap();
     add_debian_13(&mut media, &path("disk.img"), &tool);
@@ -194,8 +196,7 @@ fn a_disk_keeps_the_firmware_that_it_was_made_with() {
     let catalog = Catalog::load(folder.path()).unwrap().with_media(&media);
     let cache = path("cache");
     let store = Store::open(StoreOptions { cache: Some(cache.clone()), ..StoreOptions::default() }).unwrap();
-    fs::remove_dir(cache.join("packages")).unwrap();
-    symlink(shared.cache().join("packages"), cache.join("packages")).unwrap();
+    share_packages(shared.cache(), &cache);
     let recipe = catalog.get("debian-13-disk-amd64").unwrap();
     let begun = store.begin_preparation(recipe, &catalog, &Silent).unwrap_or_else(undelivered);
     let Begun::Ready(image) = begun else { panic!("{begun:?}") };

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/shared_packages.rs"]
+mod shared_packages;
 #[path = "../../xtask/tests/common/trials.rs"]
 mod trials;
 
@@ -18,6 +20,7 @@ use nestmatrix_images::{
 };
 use nestmatrix_model::Isa;
 use nestmatrix_rpm_repository::{Flaw, Part, Repository, unavailable};
+use shared_packages::share_packages;
 use tempfile::TempDir;
 use trials::{ignore, trials};
 
@@ -79,9 +82,7 @@ impl User {
     /// The same, with the Debian packages that the default cache has, so that they are downloaded once.
     fn with_debian_packages() -> Self {
         let user = Self::new();
-        let packages = user.path("the cache/packages");
-        fs::remove_dir(&packages).unwrap();
-        symlink(shared_store().cache().join("packages"), packages).unwrap();
+        share_packages(shared_store().cache(), &user.path("the cache"));
         user
     }
 
