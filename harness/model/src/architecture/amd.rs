@@ -8,11 +8,19 @@ use crate::{Isa, TpmDevice, Viommu};
 
 const Q35: MachineType = MachineType { name: "q35", properties: &[], devices: &[], bus: None };
 
-/// Two initializations of the kernel that are slow in an emulator, and that KVM does not need: trace events of kprobes, and a
-/// congestion control of TCP.
-macro_rules! trace_and_tcp {
+/// Initializations of the kernel that are slow in an emulator, and that KVM does not need: trace events of kprobes, a congestion control
+/// of TCP, a source of random numbers that measures the jitter of the clock, and the test of a function that derives keys.
+macro_rules! unneeded {
     () => {
-        "init_kprobe_trace,cubictcp_register"
+        "init_kprobe_trace,cubictcp_register,jent_mod_init,crypto_kdf108_init"
+    };
+}
+
+/// The kernel has no page tables of its own beside those of a program: each switch between the two would empty an emulated TLB. AMD's
+/// processors need none, but those of Intel that emulators play do.
+macro_rules! one_page_table {
+    () => {
+        "nopti"
     };
 }
 
@@ -20,7 +28,7 @@ macro_rules! trace_and_tcp {
 /// time: with a periodic timer, a slow level would do nothing but serve it.
 macro_rules! one_tick {
     () => {
-        concat!("highres=off nohz=off initcall_blacklist=", trace_and_tcp!())
+        concat!("highres=off nohz=off ", one_page_table!(), " initcall_blacklist=", unneeded!())
     };
 }
 
@@ -41,7 +49,11 @@ const MICROVM: InnermostMachine = InnermostMachine {
     kernel_parameters: "reboot=t",
     // It has no PCI. Its kernel and its ordinary firmware still look for it and print that on the serial line. No program needs
     // the time of day.
-    shortcut_parameters: concat!("pci=off initcall_blacklist=pci_arch_init,cmos_init,", trace_and_tcp!()),
+    shortcut_parameters: concat!(
+        one_page_table!(),
+        " pci=off initcall_blacklist=pci_arch_init,cmos_init,",
+        unneeded!()
+    ),
     // With an interrupt controller in QEMU, each access goes through L1's userspace.
     shortcut_properties: &["kernel-irqchip=on"],
     firmware: Some("qboot.rom"),
