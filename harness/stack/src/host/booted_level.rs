@@ -6,6 +6,7 @@ use std::iter;
 use std::rc::Rc;
 
 use nestmatrix_model::LevelNumber;
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_vmm::guest::{Agent, ExecOutput};
 use nestmatrix_vmm::qemu::{Backing, ChannelName, ImageFile, Machine, OtherQemu, Part, Placement};
 use nestmatrix_vmm::shell::quote;
@@ -14,8 +15,8 @@ use crate::traffic::prepare_script;
 
 use super::process_in_level::ProcessInLevel;
 use super::{
-    ClosingReport, CommandLine, Host, HostError, MachineHost, NearEnds, Pending, Relay, RunningProcess,
-    facts, other_qemu, swtpm,
+    ClosingReport, CommandLine, Facts, Host, HostError, MachineHost, NearEnds, Pending, Relay,
+    RunningProcess, facts, other_qemu, swtpm,
 };
 
 /// Where a level keeps the harness's files; a file system in memory.
@@ -40,6 +41,10 @@ pub(super) const NOT_COPIED: &str = "nestmatrix could not copy";
 const COPY_OUTPUT: &str = "log=/run/nest/qemu-$$.log
 if mkfifo $log.pipe 2>/dev/null; then tee $log <$log.pipe >&2 & exec 2>$log.pipe; rm -f $log.pipe; fi
 ";
+
+/// Sets the highest speed of the serial line of an agent without virtio. The agent itself has chosen a third of it, and an emulated line is
+/// as slow as a real one. It is set while the agent runs, since the agent adds its choice to what was set before.
+const QUICK_LINE: &str = "stty -F /dev/ttyS1 115200\n";
 
 /// The number of kernel messages that are read at the end from a level without virtio.
 const LAST_MESSAGES: usize = 60;
@@ -223,6 +228,15 @@ impl Host for BootedLevel {
 
     fn agent(&self) -> Option<&Agent> {
         Some(&self.agent)
+    }
+
+    fn facts<'a>(&'a self, profile: &'a ArchInfo, before: &'a str) -> Pending<'a, Facts> {
+        Box::pin(async move {
+            let quicker = if self.relay.is_some() { QUICK_LINE } else { "" };
+            let script = [quicker, before, &facts::script_with_counters(profile.kvm_module)].concat();
+            let output = self.run(&script).await?;
+            Ok(Facts::parse(&String::from_utf8_lossy(&output.stdout)))
+        })
     }
 
     fn machine_host(self: Rc<Self>) -> Result<Rc<dyn MachineHost>, HostError> {
