@@ -40,9 +40,12 @@ const BROKEN_OTHERWISE: [&str; 5] = [
 /// Cells without images from the archive are skipped in it, and their tests are ignored.
 fn run_of(name: &str, scenarios: &Path, cells: &[&str]) -> Run {
     let _guard = boots_what_is_delivered(&of_cells(scenarios, cells));
-    let place = Place::new();
+    run_in(&Place::new(), name, scenarios, &[&["--cold"], cells].concat())
+}
+
+fn run_in(place: &Place, name: &str, scenarios: &Path, arguments: &[&str]) -> Run {
     let mut command = place.run_matrix();
-    command.args(["--metal", "emulated", "--cold"]).args(cells);
+    command.args(["--metal", "emulated"]).args(arguments);
     command.arg("--scenarios").arg(scenarios);
     place.finish(command, ALL).keep(name)
 }
@@ -59,13 +62,20 @@ fn delivered(cells: &[&'static str]) -> &'static str {
     cells.iter().find(is_delivered).unwrap_or(&cells[0])
 }
 
-/// The run over stacks that work, or stop as documented.
-fn stacks() -> &'static Run {
-    static RUN: OnceLock<Run> = OnceLock::new();
-    RUN.get_or_init(|| {
+/// The run over stacks that work, or stop as documented; then the Intel stack again, from what the first run has saved.
+fn both_runs() -> &'static [Run; 2] {
+    static RUNS: OnceLock<[Run; 2]> = OnceLock::new();
+    RUNS.get_or_init(|| {
         let cells = [INTEL, POWER9, ARM, ARM_CURRENT, delivered(&IBM_Z), IBM_Z_CURRENT, IBM_Z_GUEST];
-        run_of("architectures", &documented(), &cells)
+        let _guard = boots_what_is_delivered(&of_cells(&documented(), &cells));
+        let place = Place::new();
+        let first = run_in(&place, "architectures", &documented(), &cells);
+        [first, run_in(&place, "intel-again", &documented(), &[INTEL])]
     })
+}
+
+fn stacks() -> &'static Run {
+    &both_runs()[0]
 }
 
 fn cell(name: &str) -> Cell {
@@ -104,6 +114,25 @@ fn a_stack_of_three_levels_works(name: &str, verdict: &str, cpu: &str, emulator:
     assert!(grown["after"].as_u64().unwrap() > grown["before"].as_u64().unwrap() + 100, "{grown}");
     let emulators = stacks().record()["emulators"].to_string();
     assert!(emulators.contains(emulator), "{emulators}");
+}
+
+/// Bochs saves and restores what QEMU does not play.
+fn an_intel_stack_goes_on_from_what_bochs_has_saved() {
+    let [first, again] = [cell(INTEL), both_runs()[1].cell(INTEL)];
+    assert_eq!(first.record["cold"], "there is no snapshot yet");
+    assert_eq!(again.text("verdict"), "pass", "{:?}", again.record["symptom"]);
+    assert_eq!(again.record["restored"]["level"], "l1", "{:#}", again.record);
+    assert_eq!(again.record["attempts"].as_array().unwrap().len(), 1, "{:#}", again.record["attempts"]);
+    assert_eq!(again.stages(), ["restore", "l0-kvm", "l1-kvm", "l2-launch", "l2-boot", "l2-check"]);
+    let evidence = &again.record["evidence"];
+    assert_eq!(evidence["report"]["nonce"], evidence["nonce"]);
+    assert_ne!(evidence["nonce"], first.record["evidence"]["nonce"]);
+    assert_eq!(evidence["kvm"]["l2"]["enabled"], true);
+    let grown = &evidence["nested_runs"]["l0"];
+    assert!(grown["after"].as_u64().unwrap() > grown["before"].as_u64().unwrap() + 100, "{grown}");
+    for name in ["L0.console.saved.log", "L1.qmp.saved.jsonl", "L1.dmesg"] {
+        assert!(!std::fs::read(again.file(name)).unwrap().is_empty(), "{name}");
+    }
 }
 
 fn arm_does_not_nest_with_what_the_documents_versions_had() {
@@ -184,6 +213,7 @@ trials! {
         power9(POWER9, "pass", "host-powerpc64-cpu", "qemu-system-ppc"),
         arm(ARM_CURRENT, "xpass", "host-arm-cpu", "qemu-system-arm"),
     };
+    an_intel_stack_goes_on_from_what_bochs_has_saved;
     arm_does_not_nest_with_what_the_documents_versions_had;
     ibm_z_refuses_huge_pages_with_nesting;
     ibm_z_has_lately_taken_huge_pages_with_nesting;

@@ -217,6 +217,7 @@ fn booted(cpu: &str) -> Observation {
         sockets,
         files: records.clone(),
         records: records.clone(),
+        saves: false,
     };
     let (_keep, cancellation) = Cancellation::new();
     let request = BootRequest {

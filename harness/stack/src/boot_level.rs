@@ -139,9 +139,7 @@ impl Stack<'_> {
             }
         }
         let (monitor, relay) = match role {
-            Role::Restored(snapshot, saved) => {
-                (Some(self.restore_machine(&machine, snapshot, saved, on).await?), None)
-            }
+            Role::Restored(snapshot, saved) => self.restore_machine(&machine, snapshot, saved, on).await?,
             Role::Again => (Some(self.start_again(&machine, on).await?), None),
             Role::First | Role::Second => {
                 if machine.launch.is_by_windows() {

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::Stop;
 use super::boot_level::{NOTICES, Role, Started};
-use super::level::StartedOn;
+use super::level::{Level, StartedOn, Up};
 use super::limits::WaitLimits;
 use super::machines::MachineId;
 use super::migrate::incoming;
@@ -24,8 +24,11 @@ use super::random::random_hex;
 use super::snapshots::{Snapshot, SnapshotLevel};
 use super::stack::Stack;
 use super::watch::WatchEvent;
-use crate::host::Host;
+use crate::host::{Host, Relay, RunningProcess};
 use crate::launcher;
+
+/// How many times as long a restore may take if its memory is copied.
+const COPY_PATIENCE: f64 = 3.0;
 
 /// The settings of every QEMU that takes or loads a snapshot: the memory is not written with the devices, and the end of a
 /// migration is an event.
@@ -47,8 +50,9 @@ impl Stack<'_> {
         snapshot: &Snapshot,
         on: StartedOn,
     ) -> Result<(usize, StartedOn), Stop> {
-        // If it takes longer than a few seconds, the snapshot is unusable.
-        self.limits = WaitLimits::new(self.request.limits.short());
+        // If it takes longer than a few seconds, the snapshot is unusable. Other emulators than QEMU copy all memory first.
+        let patience = if self.request.plan.runs_on_qemu() { 1.0 } else { COPY_PATIENCE };
+        self.limits = WaitLimits::new(self.request.limits.short().patient(patience));
         let restored = self.restore_levels(snapshot, on).await;
         self.limits = WaitLimits::new(self.request.limits);
         restored
@@ -69,7 +73,11 @@ impl Stack<'_> {
             }
             let role = Role::Restored(snapshot, saved);
             let launched = self.start_level(index, role, &on).await?;
+            let relay = launched.state.relay.clone();
             let up = self.come_up(launched).await?;
+            if let Some(relay) = relay {
+                self.renew(&relay, &up).await?;
+            }
             on = up.to_restore_on();
             restored.push((up, role));
         }
@@ -78,6 +86,19 @@ impl Stack<'_> {
             self.prove_hypervisor(up, role).await?;
         }
         Ok((number, on))
+    }
+
+    /// Checks that the emulator of the outermost level has restored it, and lets the level know that its channels to the levels inside are
+    /// others than before.
+    async fn renew(&mut self, relay: &Relay, up: &Level<Up>) -> Result<(), Stop> {
+        let checked = self.machines.qemu(up.id).map_or(Ok(()), RunningProcess::check_restored);
+        checked.map_err(|why| self.not_as_saved(why.to_string()))?;
+        let renewed = self.during(up.id, up.state.host.run(&relay.renewal())).await?;
+        if renewed.status == Some(0) {
+            return Ok(());
+        }
+        let why = String::from_utf8_lossy(&renewed.stderr).into_owned();
+        Err(self.harness(format!("{} can't be told of its new channels: {why}", up.id.level)))
     }
 
     fn not_as_saved(&self, why: String) -> Stop {
@@ -100,58 +121,57 @@ impl Stack<'_> {
         copy().map_err(|e: std::io::Error| self.harness(format!("records can't be written: {e}")))
     }
 
-    /// Restores a machine of a snapshot: a new QEMU loads the outermost one, and those inside it run already.
+    /// Restores a machine of a snapshot: a new emulator loads the outermost one, and those inside it run already. Returns its monitor and
+    /// its relay, as far as it has them.
     pub(super) async fn restore_machine(
         &mut self,
         machine: &Machine,
         snapshot: &Snapshot,
         saved: &SnapshotLevel,
         on: &StartedOn,
-    ) -> Result<Monitor, Stop> {
-        let monitor = match saved.pid {
+    ) -> Result<(Option<Monitor>, Option<Relay>), Stop> {
+        let (monitor, relay) = match saved.pid {
             None => self.load(machine, snapshot, on).await?,
-            Some(pid) => self.adopt(machine, pid, &on.host).await?,
+            Some(pid) => (Some(self.adopt(machine, pid, &on.host).await?), None),
         };
-        if monitor.version() != saved.qemu {
+        if let Some(monitor) = monitor.as_ref().filter(|monitor| monitor.version() != saved.qemu) {
             let why = format!("{}'s QEMU is {}, not {}", machine.level, monitor.version(), saved.qemu);
             return Err(self.not_as_saved(why));
         }
-        Ok(monitor)
+        Ok((monitor, relay))
     }
 
-    /// Starts the QEMU of the outermost level and has it load the devices.
+    /// Starts the emulator of the outermost level. QEMU is asked to load the devices; another one does it while it starts.
     async fn load(
         &mut self,
         machine: &Machine,
         snapshot: &Snapshot,
         on: &StartedOn,
-    ) -> Result<Monitor, Stop> {
+    ) -> Result<(Option<Monitor>, Option<Relay>), Stop> {
         let level = machine.level;
-        let Started { monitor, .. } = self.start(machine, on).await?;
-        let (monitor, notices) = monitor.ok_or_else(|| self.harness("the machine has no monitor"))?;
-        self.watch.listen_to(level.into(), notices);
-        let wire = monitor.wire();
         let devices = self.devices_file()?;
         let copied = tokio::fs::copy(snapshot.device(), &devices).await;
         copied.map_err(|e| self.harness(format!("the devices of a snapshot can't be copied: {e}")))?;
+        let Started { monitor, relay } = self.start(machine, on).await?;
+        let Some((monitor, notices)) = monitor else { return Ok((None, relay)) };
+        self.watch.listen_to(level.into(), notices);
+        let wire = monitor.wire();
         let loading = async {
             wire.execute(capabilities()).await?;
             Ok(wire.execute(incoming(uri(&devices))).await?)
         };
         self.during(level, loading).await?;
         match self.migrated(level).await?.as_str() {
-            "completed" => Ok(monitor),
+            "completed" => Ok((Some(monitor), relay)),
             status => Err(self.not_as_saved(format!("QEMU's loading of it is {status}"))),
         }
     }
 
-    /// The file that QEMU writes devices to, and reads them from. The outermost QEMU may use the folder of the stack's files, and no
-    /// folder of snapshots.
+    /// The file that the outermost emulator writes devices to, and reads them from.
     pub(super) fn devices_file(&self) -> Result<PathBuf, Stop> {
         let host = Rc::clone(&self.request.this_machine).machine_host();
-        let files = host.ok().and_then(|host| Some(host.this_machine()?.files.clone()));
-        let files = files.ok_or_else(|| self.harness("this machine has no folder for files"))?;
-        Ok(files.join("devices"))
+        let file = host.ok().and_then(|host| Some(host.this_machine()?.devices_file()));
+        file.ok_or_else(|| self.harness("this machine has no folder for files"))
     }
 
     /// Resumes the conversations with a QEMU that runs in a level, and with its guest.
@@ -159,16 +179,30 @@ impl Stack<'_> {
         let id = MachineId::from(machine);
         let process = launcher::adopt(machine, pid, host);
         let process = process.ok_or_else(|| self.not_as_saved(format!("{} runs nothing", host.name())))?;
+        // Where channels are connections, they are new ones, and QEMU greets again.
+        let opening = async {
+            let near_ends = Rc::clone(host).machine_host()?.near_ends(machine.channels())?;
+            near_ends.open(&*process).await
+        };
+        let streams = self.during(id, opening).await?;
+        let greets = !streams.is_empty();
+        self.channels.add(streams);
         self.machines.add(id, process);
         self.open_console(id, &id.to_string(), false)?;
         if machine.agent {
             let notices = self.watch.inlet(id.level, WatchEvent::Agent);
             self.open_wire(id, ChannelKind::Agent, notices)?;
         }
-        let (sender, notices) = mpsc::channel(NOTICES);
+        let (sender, mut notices) = mpsc::channel(NOTICES);
         let wire = self.open_wire(id, ChannelKind::Qmp, sender)?;
+        let monitor = if greets {
+            let greeting = async { Ok(Monitor::greet(wire, &mut notices).await?) };
+            self.during(id, greeting).await?
+        } else {
+            self.during(id, async { Ok(Monitor::reattach(wire).await?) }).await?
+        };
         self.watch.listen_to(id, notices);
-        self.during(id, async { Ok(Monitor::reattach(wire).await?) }).await
+        Ok(monitor)
     }
 
     /// The script that updates a level after a restore: its clock is late, other stacks have the same random numbers, and its

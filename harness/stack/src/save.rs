@@ -49,15 +49,48 @@ impl Stack<'_> {
     async fn save_as_it_is(&mut self, level: LevelNumber) -> Result<(), Stop> {
         let Some(saver) = self.request.saver else { return Ok(()) };
         let Some(draft) = saver.draft(level) else { return Ok(()) };
+        let finished = if self.request.plan.runs_on_qemu() {
+            self.save_with_qemu(draft).await?
+        } else {
+            self.save_with_emulator(draft).await?
+        };
+        saver.saved(level, finished);
+        Ok(())
+    }
+
+    /// Asks the outermost QEMU for its devices, and copies its memory meanwhile.
+    async fn save_with_qemu(&mut self, draft: Draft) -> Result<Result<Finished, String>, Stop> {
         let finished = match self.write_devices(&draft).await? {
-            Ok(()) => self.copy_memory(draft).await?,
+            Ok(()) => match self.memory_of_qemu() {
+                Ok(memory) => self.finish(draft, memory).await?,
+                Err(why) => Err(why),
+            },
             Err(why) => Err(why),
         };
         let outermost = self.request.plan.levels[0].level;
         let wire = self.wire(outermost, ChannelKind::Qmp)?;
         self.during(outermost, async { Ok(wire.execute(qmp::cont {}).await?) }).await?;
-        saver.saved(level, finished);
-        Ok(())
+        Ok(finished)
+    }
+
+    /// Asks another emulator to save its machine, which goes on while its files are copied.
+    async fn save_with_emulator(&mut self, draft: Draft) -> Result<Result<Finished, String>, Stop> {
+        let outermost = self.request.plan.levels[0].level;
+        let devices = self.devices_file()?;
+        let Some(emulator) = self.machines.qemu(outermost.into()) else {
+            return Err(self.harness(format!("{outermost} does not run")));
+        };
+        let save = async { Ok(emulator.save(&devices).await) };
+        let limit = self.limit_of(outermost);
+        let memory = match self.watch.during(outermost, limit, Some(emulator), save).await {
+            Ok(Ok(memory)) => memory,
+            Ok(Err(why)) => return Ok(Err(why.to_string())),
+            Err(abort) => return Err(self.explain(abort, false).await),
+        };
+        match tokio::fs::rename(&devices, draft.device()).await {
+            Ok(()) => self.finish(draft, memory).await,
+            Err(e) => Ok(Err(format!("what the emulator wrote can't be copied: {e}"))),
+        }
     }
 
     /// Stops the outermost machine and lets QEMU write its devices, so that another QEMU can load them. That fails if the
@@ -160,15 +193,17 @@ impl Stack<'_> {
         loaded
     }
 
-    async fn copy_memory(&mut self, draft: Draft) -> Result<Result<Finished, String>, Stop> {
-        let outermost = self.request.plan.levels[0].level;
+    /// The memory of the outermost QEMU.
+    fn memory_of_qemu(&self) -> Result<fs::File, String> {
         let Memory::Shared(memory) = &self.request.plan.memory else {
-            return Ok(Err("its memory is not a file".to_owned()));
+            return Err("its memory is not a file".to_owned());
         };
-        let memory = match fs::File::open(memory) {
-            Ok(memory) => memory,
-            Err(e) => return Ok(Err(format!("its memory can't be opened: {e}"))),
-        };
+        fs::File::open(memory).map_err(|e| format!("its memory can't be opened: {e}"))
+    }
+
+    /// Copies the memory, and all that a snapshot contains besides.
+    async fn finish(&mut self, draft: Draft, memory: fs::File) -> Result<Result<Finished, String>, Stop> {
+        let outermost = self.request.plan.levels[0].level;
         let levels = self.machines.running().iter().map(|running| {
             let level = running.id.level;
             let known = self.ledger.known_of(level);

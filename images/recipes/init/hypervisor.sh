@@ -35,7 +35,8 @@ case $line in *nest.disk=*)
 esac
 
 # On a bare machine without virtio, the agent uses a serial line. The channels of the inner levels share the network card.
-# Each client first sends the secret and a port of this level.
+# Each client first sends the secret and a port of this level. If this machine is saved and restored, it gets another secret,
+# and the processes that wait for the clients from before are ended.
 agent=
 method=virtio-serial
 case $line in *nest.relay=*)
@@ -44,9 +45,14 @@ case $line in *nest.relay=*)
     modprobe e1000
     ifconfig lo 127.0.0.1 up
     ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
-    echo "#!/bin/sh
+    echo "$secret" > /run/relay-secret
+    echo '#!/bin/sh
 read -r secret port
-[ \"\$secret\" = $secret ] && echo nestmatrix-relay && exec nc 127.0.0.1 \"\$port\"" > /run/relay
+read -r wanted < /run/relay-secret
+[ "$secret" = "$wanted" ] || exit
+echo $$ >> /run/relayed
+echo nestmatrix-relay
+exec nc 127.0.0.1 "$port"' > /run/relay
     chmod +x /run/relay
     nc -ll -p 5000 -e /run/relay < /dev/null > /dev/null 2>&1 &
     agent=/dev/ttyS1

@@ -41,14 +41,13 @@ impl Run {
             let start = self.began.elapsed().as_secs_f64();
             let (snapshot, cold) = self.snapshot_for(ready, dispatch, is_retry).await;
             let mut booted = None;
-            let saves_any = !dispatch.saves.is_empty();
+            // Only the first attempt saves snapshots.
+            let saves = if attempts.is_empty() { &dispatch.saves[..] } else { &[] };
             let mut is_rebooted = false;
             let mut boot = async |rebooted: Option<HostReboot>| {
                 is_rebooted = rebooted.is_some();
-                match self.prepare(ready, snapshot.as_ref(), saves_any, &folder).await {
+                match self.prepare(ready, snapshot.as_ref(), !saves.is_empty(), &folder).await {
                     Ok(prepared) => {
-                        // Only the first attempt saves snapshots.
-                        let saves = if attempts.is_empty() { &dispatch.saves[..] } else { &[] };
                         booted = Some(self.began.elapsed().as_secs_f64());
                         let limits = Limits::new(ready.metal, timeout_scale);
                         let prepared = prepared.after(rebooted);

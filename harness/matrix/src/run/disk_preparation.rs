@@ -178,6 +178,7 @@ impl DiskPreparation<'_> {
             sockets: scratch.path().to_owned(),
             files: files.path().to_owned(),
             records: scratch.path().to_owned(),
+            saves: false,
         };
         let reader = Rc::new(Reader {
             reader: RefCell::default(),

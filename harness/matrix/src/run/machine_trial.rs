@@ -110,6 +110,7 @@ impl TrialGuest<'_> {
             sockets: self.scratch.to_owned(),
             files: self.scratch.to_owned(),
             records: self.scratch.to_owned(),
+            saves: false,
         };
         let limits = Limits::fixed(TRIAL.mul_f64(self.timeout_scale));
         let (_keep, cancellation) = Cancellation::new();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use nestmatrix_images::{Catalog, Image, InstalledEmulator, Kernel, Product, Recipe};
-use nestmatrix_model::architecture::ArchInfo;
+use nestmatrix_model::architecture::{ArchInfo, BareMachine};
 use nestmatrix_model::{FaultAction, Launch, LevelNumber, Step};
 use nestmatrix_stack::host::Emulator;
 use nestmatrix_stack::{Inputs, LevelPlan, Metal, SnapshotKey, StackPlan};
@@ -114,7 +114,11 @@ impl Readiness<'_> {
         let outermost = self.outermost(cell, metal, levels);
         let derived = |level: LevelNumber| is_derived(levels, level, &self.setting.catalog);
         let other_l0 = derived(LevelNumber::ALL[0]).then(|| "its L0 has another kernel or QEMU".to_owned());
-        let always_cold = always_cold(planned).or(other_l0);
+        let installed = outermost.as_ref().is_ok_and(|outermost| outermost.installed.is_some());
+        let on_own_bochs =
+            installed && matches!(ArchInfo::of(cell.architecture).metal, BareMachine::Bochs(_));
+        let own_bochs = on_own_bochs.then(|| "your build of Bochs has no display that saves".to_owned());
+        let always_cold = always_cold(planned).or(other_l0).or(own_bochs);
         let snapshots = match (&self.setting.snapshots, &always_cold, &stack, &outermost) {
             (Some(_), None, Ok(stack), Ok(outermost)) => self.snapshots(cell, stack, outermost, derived),
             _ => Vec::new(),

@@ -73,9 +73,10 @@ impl Run {
         plan.nonce = nonce().map_err(|e| stop(e.to_string()))?;
         plan.restored_from = from.is_some();
         let mut memory = None;
-        if let (Some(snapshot), false) = (from, saves) {
+        let is_shared = plan.metal == Metal::Emulated && plan.runs_on_qemu();
+        if let (Some(snapshot), true) = (from, !saves || !is_shared) {
             plan.memory = Memory::Snapshot(snapshot.memory());
-        } else if plan.metal == Metal::Emulated && plan.runs_on_qemu() {
+        } else if is_shared {
             // The memory has no name, so it disappears with the last process that has it open. QEMU omits it from a migration
             // only if it has a path, hence this one. It is also faster than memory that QEMU allocates itself.
             let failed = |e: std::io::Error| stop(format!("failed to make the memory of its machine: {e}"));
@@ -115,6 +116,7 @@ impl Run {
             sockets: ready.folders.sockets.clone(),
             files: ready.folders.files.clone(),
             records: records.to_owned(),
+            saves,
         };
         Ok(PreparedBoot { plan, programs, rebooted: None, this_machine, _memory: memory })
     }

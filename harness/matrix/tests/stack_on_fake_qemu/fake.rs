@@ -405,6 +405,7 @@ impl Fake {
             sockets,
             files: records.clone(),
             records: records.clone(),
+            saves: self.saves.is_some(),
         };
         let (interrupt, cancellation) = Cancellation::new();
         let ascent = BootRequest {

@@ -46,7 +46,6 @@ pub(super) const INFO: ArchInfo = ArchInfo {
         // Cloud kernels have no driver for its network cards.
         variant: "generic",
     }),
-    no_snapshot: Some("snapshots of Bochs are not supported"),
     typical_seconds: 110,
     missing_in_tcg: Some("VMX"),
     nesting: Nesting::CpuFeature("vmx"),

@@ -22,8 +22,9 @@ mod this_machine;
 mod windows_level;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -43,10 +44,10 @@ pub(crate) use relay::as_channel;
 pub use run_delay::RunDelay;
 pub use scratch::Scratch;
 pub use swtpm::script as swtpm_script;
-pub(crate) use tcp_owner::accept_of;
-pub(crate) use this_machine::LocalProcess;
+pub(crate) use tcp_owner::{accept_of, listens_as};
 pub use this_machine::run_here;
 pub use this_machine::{Emulator, ThisMachine};
+pub(crate) use this_machine::{LocalProcess, MachineKeeper};
 pub use windows_level::{HyperVReport, WindowsLevel};
 
 use nestmatrix_model::architecture::ArchInfo;
@@ -89,6 +90,14 @@ pub enum HostError {
         /// Its output.
         why: String,
     },
+}
+
+impl HostError {
+    /// What runs a machine has no way to save it.
+    pub(crate) fn unsavable() -> Self {
+        let why = "what runs it has no way to do that".to_owned();
+        Self::Command { what: "saving a machine".to_owned(), host: "this machine".to_owned(), why }
+    }
 }
 
 /// Something that runs commands and reports about itself.
@@ -245,6 +254,18 @@ pub trait RunningProcess {
     fn cpu_time(&self) -> Pending<'_, Duration>;
     /// How it ended, if it has.
     fn ended(&self) -> Pending<'_, Option<QemuEnd>>;
+    /// Lets it save its machine, which goes on afterwards: the devices to this file. Returns the file with the memory. QEMU is asked through
+    /// its monitor instead.
+    fn save<'a>(&'a self, _devices: &'a Path) -> Pending<'a, File> {
+        Box::pin(std::future::ready(Err(HostError::unsavable())))
+    }
+    /// Checks that it has restored all of its machine, if it would not say so itself.
+    ///
+    /// # Errors
+    /// It has not.
+    fn check_restored(&self) -> Result<(), HostError> {
+        Ok(())
+    }
     /// Kills it.
     fn kill(&self) -> Pending<'_, ()>;
     /// Ends it and removes what was made for it in the level around it, if that does not go with the level itself.

@@ -46,6 +46,15 @@ impl Relay {
         &self.secret
     }
 
+    /// The script by which a restored level learns the secret, and ends the connections that it had before: their other ends are gone, and
+    /// it does not know.
+    pub(crate) fn renewal(&self) -> String {
+        format!(
+            "echo {} >/run/relay-secret; kill $(cat /run/relayed) 2>/dev/null; : >/run/relayed\n",
+            self.secret
+        )
+    }
+
     /// Connects to a port of the level. If no process listens there, the connection is closed shortly after.
     ///
     /// # Errors

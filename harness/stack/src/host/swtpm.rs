@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::time::Duration;
 
-use nestmatrix_vmm::qemu::{Machine, Placement, Process, SWTPM, Start, TPM_READY, swtpm_arguments};
+use nestmatrix_vmm::qemu::{Machine, Placement, Process, SWTPM, Start, Stdio, TPM_READY, swtpm_arguments};
 use nestmatrix_vmm::shell::quote;
 
 use super::{HostError, QemuEnd, ThisMachine};
@@ -49,7 +49,7 @@ pub(super) async fn start(host: &ThisMachine, machine: &Machine) -> Result<Optio
         environment: &[],
         folder: Some(&folder),
         output: &host.records.join(format!("{}.swtpm.log", machine.label())),
-        stdio: None,
+        stdio: Stdio::Record,
     })
     .map_err(failed)?;
     let ready = folder.join(TPM_READY);

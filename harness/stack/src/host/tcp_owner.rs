@@ -34,7 +34,7 @@ pub(crate) async fn accept_of(listener: &TcpListener, uid: u32) -> io::Result<Tc
 ///
 /// # Errors
 /// The table can't be read.
-pub(super) fn listens_as(uid: u32, address: SocketAddrV4) -> io::Result<bool> {
+pub(crate) fn listens_as(uid: u32, address: SocketAddrV4) -> io::Result<bool> {
     Ok(owner(address, LISTENS)? == Some(uid))
 }
 

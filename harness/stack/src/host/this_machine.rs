@@ -2,14 +2,15 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use nestmatrix_vmm::guest::ExecOutput;
 use nestmatrix_vmm::qemu::{
-    Backing, ChannelName, DiskFormat, ExecWrapper, ImageFile, Machine, Placement, Process, Start,
+    Backing, ChannelName, DiskFormat, ExecWrapper, ImageFile, Machine, Placement, Process, Start, Stdio,
 };
 use nestmatrix_vmm::sandbox::Network;
 use nestmatrix_vmm::shell::quote;
@@ -78,6 +79,8 @@ pub struct ThisMachine {
     pub files: PathBuf,
     /// Folder for QEMU's output.
     pub records: PathBuf,
+    /// Whether the machine that the emulator plays will be saved in a snapshot.
+    pub saves: bool,
 }
 
 impl Placement for ThisMachine {
@@ -112,6 +115,12 @@ impl ThisMachine {
         self.emulator.command(program)
     }
 
+    /// The file that the emulator writes the devices of its machine to, and reads them from. It may use the folder of the stack's files,
+    /// and no folder of snapshots.
+    pub(crate) fn devices_file(&self) -> PathBuf {
+        self.files.join("devices")
+    }
+
     /// A file that comes with the emulator; an installed emulator finds its files itself.
     pub(crate) fn data(&self, name: &str) -> PathBuf {
         match &self.emulator {
@@ -140,7 +149,7 @@ impl ThisMachine {
             environment: &environment,
             folder: None,
             output: &self.records.join(format!("{}.qemu.log", machine.label())),
-            stdio: None,
+            stdio: Stdio::Record,
         })
     }
 }
@@ -202,7 +211,8 @@ impl MachineHost for ThisMachine {
             let swtpm = swtpm::start(self, machine).await?;
             let process = self.start_process(machine, &command).map_err(failed("starting QEMU"))?;
             let swtpm = swtpm.map(RefCell::new);
-            Ok(Box::new(LocalProcess { process: RefCell::new(process), swtpm }) as Box<dyn RunningProcess>)
+            Ok(Box::new(LocalProcess { process: RefCell::new(process), swtpm, keeper: None })
+                as Box<dyn RunningProcess>)
         })
     }
 
@@ -252,11 +262,26 @@ pub(crate) struct LocalProcess {
     process: RefCell<Process>,
     /// The swtpm of the machine, which ends with it.
     swtpm: Option<RefCell<Process>>,
+    /// What saves the machine and checks that it was restored, if that is not done through a monitor.
+    keeper: Option<Box<dyn MachineKeeper>>,
+}
+
+/// Saves the machine of a process of this machine, and checks that it was restored.
+pub(crate) trait MachineKeeper {
+    /// As [`RunningProcess::save`].
+    fn save<'a>(&'a self, devices: &'a Path) -> Pending<'a, File>;
+    /// As [`RunningProcess::check_restored`], for the process with this identifier.
+    fn check_restored(&self, id: i32) -> Result<(), HostError>;
 }
 
 impl LocalProcess {
     pub(crate) fn new(process: Process) -> Self {
-        Self { process: RefCell::new(process), swtpm: None }
+        Self { process: RefCell::new(process), swtpm: None, keeper: None }
+    }
+
+    /// The same, whose machine this saves and checks.
+    pub(crate) fn kept_by(self, keeper: impl MachineKeeper + 'static) -> Self {
+        Self { keeper: Some(Box::new(keeper)), ..self }
     }
 
     fn answer<T>(&self, what: &str, answer: std::io::Result<T>) -> Result<T, HostError> {
@@ -290,6 +315,18 @@ impl RunningProcess for LocalProcess {
             let output = run_here(&script).await?;
             Ok(Diagnostics::parse(&String::from_utf8_lossy(&output.stdout)))
         })
+    }
+
+    fn save<'a>(&'a self, devices: &'a Path) -> Pending<'a, File> {
+        match &self.keeper {
+            Some(keeper) => keeper.save(devices),
+            None => Box::pin(std::future::ready(Err(HostError::unsavable()))),
+        }
+    }
+
+    fn check_restored(&self) -> Result<(), HostError> {
+        let id = self.process.borrow().id();
+        self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.check_restored(id))
     }
 
     fn kill(&self) -> Pending<'_, ()> {

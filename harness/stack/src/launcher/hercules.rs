@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start};
+use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start, Stdio};
 use nestmatrix_vmm::sandbox::Network;
 use tokio::net::UnixStream;
 
@@ -47,7 +47,7 @@ fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
         environment: &[("HERCULES_RC".into(), "hercules.rc".into())],
         folder: Some(folder),
         output: &output,
-        stdio: Some(far.into()),
+        stdio: Stdio::Both(far.into()),
     })
     .map_err(failed("starting Hercules"))?;
     let streams = BTreeMap::from([(machine.channel(ChannelKind::Console), near)]);

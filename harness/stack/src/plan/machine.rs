@@ -81,7 +81,7 @@ impl StackPlan {
             cpu: self.cpu(place),
             hardware: self.hardware(place, instance),
             memory_mib: self.memory_mib(index),
-            memory: if on_qemu_metal { self.memory.clone() } else { Memory::Private },
+            memory: if self.on_emulator(plan.level) { self.memory.clone() } else { Memory::Private },
             incoming: instance.is_incoming() || (on_qemu_metal && self.restored_from),
             boot: self.boot(plan, self.kernel_parameters(place).join(" ")),
             uefi: self.uefi(plan),

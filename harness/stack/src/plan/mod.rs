@@ -127,7 +127,7 @@ pub struct StackPlan {
     pub saved: BTreeSet<LevelNumber>,
     /// The levels into which a device is plugged while they run.
     pub plugged: BTreeSet<LevelNumber>,
-    /// The memory of the outermost level's machine, if QEMU emulates that.
+    /// The memory of the outermost level's machine, if an emulator plays that.
     pub memory: Memory,
     /// Whether it is restored from a snapshot.
     pub restored_from: bool,
@@ -371,6 +371,10 @@ impl StackPlan {
             inputs.extend(other.map(|other| (format!("{} other QEMU", plan.level), other.name.clone())));
             inputs
                 .extend(plan.uefi.iter().map(|uefi| (format!("{} firmware", plan.level), uefi.name.clone())));
+        }
+        let inside = self.levels.iter().skip(index + 1);
+        if self.images_are_files() {
+            inputs.extend(inside.map(|plan| (format!("{} image", plan.level), plan.image.name.clone())));
         }
         let swtpms = self.levels.iter().filter_map(|plan| Some((plan, plan.swtpm.as_ref()?)));
         inputs.extend(swtpms.map(|(plan, swtpm)| (format!("{} swtpm", plan.level), swtpm.name.clone())));

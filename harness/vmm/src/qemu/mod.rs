@@ -26,7 +26,7 @@ pub use hardware_difference::HardwareDifference;
 pub(crate) use machine::AGENT_PORT;
 pub use machine::{Cpu, Instance, Machine, Memory, OtherQemu, Placement, machine_label};
 pub use monitor::{KvmReport, MachineReport, Monitor};
-pub use process::{Ended, ExecWrapper, Process, Start, cpu_time_in_stat};
+pub use process::{Ended, ExecWrapper, Process, Start, Stdio, cpu_time_in_stat};
 pub use rejection::{names_one_of, ran_out_of_resources, rejects_command_line, rejects_kernel};
 pub use removable::{Removable, RemovableKind};
 pub use tpm::{SWTPM, TPM_READY, TPM_SOCKET, blames_swtpm, has_lost_swtpm, swtpm_arguments, tpm_folder};

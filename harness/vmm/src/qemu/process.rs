@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
@@ -146,8 +146,20 @@ pub struct Start<'a> {
     pub folder: Option<&'a Path>,
     /// The file for its output.
     pub output: &'a Path,
-    /// Its standard input and output. By default the input is empty and the output goes to `output`.
-    pub stdio: Option<OwnedFd>,
+    /// Its standard input and output.
+    pub stdio: Stdio,
+}
+
+/// The standard input and output of a process.
+#[derive(Debug, Default)]
+pub enum Stdio {
+    /// The input is empty, and the output goes to the file for it.
+    #[default]
+    Record,
+    /// The input is this, and the output goes to the file for it.
+    Input(OwnedFd),
+    /// Both are this.
+    Both(OwnedFd),
 }
 
 impl Process {
@@ -170,8 +182,9 @@ impl Process {
         let record = std::fs::File::create(output)?;
         let mut command = Command::new(first);
         match stdio {
-            Some(both) => command.stdin(both.try_clone()?).stdout(both.try_clone()?),
-            None => command.stdin(Stdio::null()).stdout(record.try_clone()?),
+            Stdio::Record => command.stdin(std::process::Stdio::null()).stdout(record.try_clone()?),
+            Stdio::Input(input) => command.stdin(input.try_clone()?).stdout(record.try_clone()?),
+            Stdio::Both(both) => command.stdin(both.try_clone()?).stdout(both.try_clone()?),
         };
         if let Some(folder) = folder {
             command.current_dir(folder);
@@ -314,7 +327,7 @@ mod tests {
             environment: &[],
             folder: None,
             output,
-            stdio: None,
+            stdio: Stdio::Record,
         })
         .unwrap()
     }

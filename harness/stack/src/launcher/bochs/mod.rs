@@ -3,16 +3,21 @@
 //! Bochs has no virtio and no monitor. L0's console and agent are serial lines, which Bochs connects to TCP ports of the
 //! harness. The channels of the levels inside go through its network card, which is user-mode and restricted to one forwarded
 //! port. L0 passes each connection on to the port that it asks for (images/recipes/init/hypervisor.sh). L0 boots from a CD, and
-//! finds the images of the levels inside it on its root file system.
+//! finds the images of the levels inside it on its root file system. Or Bochs restores a machine that it has saved, of which these
+//! images are a part.
+
+mod configuration;
+mod saver;
+mod state;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nestmatrix_model::architecture::BOCHS;
-use nestmatrix_vmm::qemu::{ChannelKind, Machine, Process, Start};
+use nestmatrix_vmm::qemu::{ChannelKind, Machine, Memory, Process, Start, Stdio};
 use nestmatrix_vmm::sandbox::{Network, Ports};
 use tokio::net::TcpListener;
 
@@ -21,15 +26,24 @@ use crate::host::{
     Host, HostError, IMAGES, LocalProcess, Pending, QemuEnd, Relay, ThisMachine, accept_of, as_channel,
     opened,
 };
+use configuration::{Configuration, Display, MOST_MEMORY_MIB, ROMS, network};
+use saver::{DisplayPort, Saver};
+use state::Keeper;
 
-/// The port of L0 that is forwarded.
-const RELAY_PORT: u16 = 5000;
+/// Bochs' configuration, if it boots.
+const BOCHSRC: &str = "bochsrc";
 
-/// The most memory of a machine that Bochs keeps in its own memory, in MiB; the rest is in a file.
-const MOST_MEMORY_MIB: u32 = 2048;
-
-/// Where Bochs makes that file: in glibc's own folder for temporary files, whatever the environment says (tmpfile(3)).
+/// Where Bochs makes a file for memory that it does not keep, and for all memory of a machine that it restores: in glibc's own folder for
+/// temporary files, whatever the environment says (tmpfile(3)).
 const TEMPORARY: &str = "/tmp";
+
+/// The folder, within Bochs' own, with the machine that it restores.
+const RESTORED: &str = "restored";
+
+/// The CD that L0 boots. Nothing reads it later, so that of a restored L0 is empty.
+const CD: &str = "cd.iso";
+/// The size of an empty one, in bytes.
+const EMPTY_CD: u64 = 1 << 20;
 
 /// Starts Bochs.
 pub(super) struct Bochs;
@@ -40,33 +54,52 @@ impl Launcher for Bochs {
     }
 }
 
-/// Makes the CD and starts Bochs.
+/// Starts Bochs, with a machine that boots or with one that it has saved before.
 async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostError> {
     let failed = |what: &'static str| move |source| HostError::System { what: what.to_owned(), source };
     let folder = &host.files;
     let (relay, held) = Relay::new().map_err(failed("choosing an address for Bochs"))?;
-    make_cd(host, machine, &relay).await?;
+    let saved = match &machine.memory {
+        Memory::Snapshot(memory) => Some(memory),
+        Memory::Private | Memory::Shared(_) => None,
+    };
+    let restores = match saved {
+        None => {
+            make_cd(host, machine, &relay).await?;
+            None
+        }
+        Some(memory) => {
+            let make_empty = || std::fs::File::create(folder.join(CD))?.set_len(EMPTY_CD);
+            make_empty().map_err(failed("making a CD for Bochs"))?;
+            let unpack = || {
+                state::unpack(&host.devices_file(), memory, &folder.join(RESTORED))?;
+                std::fs::metadata(memory)
+            };
+            Some(unpack().map_err(failed("unpacking the machine that Bochs restores"))?.len())
+        }
+    };
     let mut serial = Vec::new();
     for _ in 0..2 {
         let listener = TcpListener::bind((*relay.address().ip(), 0)).await;
         serial.push(listener.map_err(failed("listening for Bochs"))?);
     }
-    let terminal = folder.join("terminfo/d");
     let is_own = host.emulator.is_own(BOCHS);
-    let write = || {
-        std::fs::write(folder.join("bochsrc"), configuration(machine, &serial, is_own)?)?;
-        std::fs::write(folder.join("slirp.conf"), network(&relay))?;
-        std::fs::write(folder.join("debugger"), "c\n")?;
-        std::fs::create_dir_all(&terminal)?;
-        // As links, since a path in bochsrc may contain neither blanks nor commas.
-        for rom in ROMS {
-            link(&host.data(rom), &folder.join(rom))?;
-        }
-        link(&host.data("dumb"), &terminal.join("dumb"))
+    let port = (host.saves && !is_own).then(DisplayPort::choose).transpose();
+    let port = port.map_err(failed("choosing a port for Bochs' display"))?;
+    let display = match (is_own, &port) {
+        (true, _) => Display::None,
+        (false, None) => Display::Terminal,
+        (false, Some(_)) => Display::Rfb,
     };
-    write().map_err(failed("writing Bochs' configuration"))?;
+    let configuration = Configuration { machine, serial: &serial, display };
+    write_files(host, &relay, &configuration, saved.is_some())
+        .map_err(failed("writing Bochs' configuration"))?;
     let (program, mut arguments) = host.command(BOCHS);
-    arguments.extend(["-q", "-f", "bochsrc"].map(Into::into));
+    let from = match saved {
+        None => ["-f", BOCHSRC],
+        Some(_) => ["-r", RESTORED],
+    };
+    arguments.extend(["-q"].into_iter().chain(from).map(Into::into));
     if !is_own {
         // Debian's build has a debugger, which waits for this command.
         arguments.extend(["-rc", "debugger"].map(Into::into));
@@ -81,9 +114,11 @@ async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostErr
     ];
     let output = host.records.join(format!("{}.bochs.log", machine.label()));
     drop(held);
-    let ports = ports(&serial, &relay).map_err(failed("listening for Bochs"))?;
-    let overflow = (machine.memory_mib > MOST_MEMORY_MIB).then(|| PathBuf::from(TEMPORARY));
-    let wrapper = host.wrapper_of(machine, Network::Ports(ports), overflow);
+    let ports = ports(&serial, &relay, port.as_ref()).map_err(failed("listening for Bochs"))?;
+    let has_overflow = machine.memory_mib > MOST_MEMORY_MIB || saved.is_some();
+    let wrapper =
+        host.wrapper_of(machine, Network::Ports(ports), has_overflow.then(|| PathBuf::from(TEMPORARY)));
+    let (answers, input) = UnixStream::pair().map_err(failed("making Bochs' input"))?;
     let process = Process::start(&Start {
         wrapper: &wrapper,
         program: &program,
@@ -91,10 +126,14 @@ async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostErr
         environment: &environment,
         folder: Some(folder),
         output: &output,
-        stdio: None,
+        stdio: if port.is_some() { Stdio::Input(input.into()) } else { Stdio::Record },
     })
     .map_err(failed("starting Bochs"))?;
     let process = LocalProcess::new(process);
+    let saver = match port {
+        Some(port) => Some(Saver::connect(&process, port, answers, [folder, &output]).await?),
+        None => None,
+    };
     let mut streams = BTreeMap::new();
     let own = nix::unistd::geteuid().as_raw();
     for (kind, listener) in [ChannelKind::Console, ChannelKind::Agent].into_iter().zip(serial) {
@@ -103,7 +142,30 @@ async fn start(host: &ThisMachine, machine: &Machine) -> Result<Started, HostErr
         let stream = as_channel(stream).map_err(failed("accepting a channel of Bochs"))?;
         streams.insert(machine.channel(kind), stream);
     }
-    Ok(Started { process: Box::new(process), streams, relay: Some(relay) })
+    let keeper = Keeper { saver, restores };
+    Ok(Started { process: Box::new(process.kept_by(keeper)), streams, relay: Some(relay) })
+}
+
+/// Writes the files that Bochs reads, whether it boots the machine or restores it.
+fn write_files(
+    host: &ThisMachine,
+    relay: &Relay,
+    configuration: &Configuration<'_>,
+    restores: bool,
+) -> io::Result<()> {
+    let folder = &host.files;
+    let place =
+        if restores { folder.join(RESTORED).join(state::CONFIGURATION) } else { folder.join(BOCHSRC) };
+    std::fs::write(place, configuration.text()?)?;
+    std::fs::write(folder.join("slirp.conf"), network(relay))?;
+    std::fs::write(folder.join("debugger"), "c\n")?;
+    let terminal = folder.join("terminfo/d");
+    std::fs::create_dir_all(&terminal)?;
+    // As links, since a path in bochsrc may contain neither blanks nor commas.
+    for rom in ROMS {
+        link(&host.data(rom), &folder.join(rom))?;
+    }
+    link(&host.data("dumb"), &terminal.join("dumb"))
 }
 
 /// The CD: isolinux, L0's kernel and initramfs, and one more initramfs with the images of the levels inside.
@@ -135,7 +197,7 @@ async fn make_cd(host: &ThisMachine, machine: &Machine, relay: &Relay) -> Result
             .split(' ')
             .map(Into::into),
     );
-    arguments.extend([host.files.join("cd.iso").into(), cd.clone().into()]);
+    arguments.extend([host.files.join(CD).into(), cd.clone().into()]);
     let output = host.records.join(format!("{}.xorriso.log", machine.label()));
     let mut process = Process::start(&Start {
         wrapper: &host.wrapper,
@@ -144,7 +206,7 @@ async fn make_cd(host: &ThisMachine, machine: &Machine, relay: &Relay) -> Result
         environment: &[],
         folder: None,
         output: &output,
-        stdio: None,
+        stdio: Stdio::Record,
     })
     .map_err(failed)?;
     match process.wait().await.map_err(failed)? {
@@ -167,71 +229,9 @@ fn link(file: &Path, name: &Path) -> io::Result<()> {
     }
 }
 
-/// bochsrc. A user's build has no display; Debian's has none that shows nothing, so it gets a dumb terminal. sync=none: the guest's time runs as fast as it is emulated. A triple fault ends Bochs, as a reset ends QEMU here.
-fn configuration(machine: &Machine, serial: &[TcpListener], is_own: bool) -> io::Result<String> {
-    let display = if is_own { "nogui" } else { "term" };
-    let (guest, host) = (machine.memory_mib, machine.memory_mib.min(MOST_MEMORY_MIB));
-    let [bios, vga] = ROMS;
-    let mut text = format!(
-        "config_interface: textconfig
-display_library: {display}
-cpu: model={}, count={}, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=1
-memory: guest={guest}, host={host}
-romimage: file={bios}, options=fastboot
-vgaromimage: file={vga}
-ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
-ata0-master: type=cdrom, path=cd.iso, status=inserted
-boot: cdrom
-clock: sync=none, time0=utc
-log: /dev/null
-panic: action=fatal
-error: action=ignore
-info: action=ignore
-debug: action=ignore
-e1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=slirp, script=slirp.conf
-",
-        machine.cpu.model, machine.hardware.cpus,
-    );
-    if !is_own {
-        // A build without one of them would refuse its name.
-        text.push_str(
-            "plugin_ctrl: speaker=false, gameport=false, parallel=false, iodebug=false, extfpuirq=false\n",
-        );
-    }
-    for (number, listener) in (1..).zip(serial) {
-        let address = listener.local_addr()?;
-        // Writing to a String can't fail.
-        let _ = writeln!(text, "com{number}: enabled=1, mode=socket-client, dev={address}");
-    }
-    Ok(text)
-}
-
-/// The ports of this machine that Bochs uses: those of the serial lines, and the one that is forwarded.
-fn ports(serial: &[TcpListener], relay: &Relay) -> io::Result<Ports> {
+/// The ports of this machine that Bochs uses: those of the serial lines, the one that is forwarded, and that of its display.
+fn ports(serial: &[TcpListener], relay: &Relay, display: Option<&DisplayPort>) -> io::Result<Ports> {
     let connect = serial.iter().map(|listener| Ok(listener.local_addr()?.port()));
-    Ok(Ports { connect: connect.collect::<io::Result<_>>()?, bind: vec![relay.address().port()] })
-}
-
-/// The network card's configuration: nothing gets out, and one port in.
-fn network(relay: &Relay) -> String {
-    let address = relay.address();
-    format!(
-        "# slirp config\nrestricted = 1\nipv6_enabled = 0\nhostfwd = tcp:{address}-10.0.2.15:{RELAY_PORT}\n"
-    )
-}
-
-/// The firmware, by its files' names.
-const ROMS: [&str; 2] = ["BIOS-bochs-latest", "vgabios.bin"];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_gets_out_of_the_machine_and_one_port_in() {
-        let (relay, _held) = Relay::new().unwrap();
-        let network = network(&relay);
-        assert!(network.contains("restricted = 1") && network.matches("hostfwd").count() == 1, "{network}");
-        assert!(network.starts_with("# slirp config\n"), "Bochs wants this line");
-    }
+    let bind = std::iter::once(relay.address().port()).chain(display.map(DisplayPort::number));
+    Ok(Ports { connect: connect.collect::<io::Result<_>>()?, bind: bind.collect() })
 }
