@@ -34,6 +34,8 @@ pub(super) struct Task {
     pub(super) seconds: f64,
     /// The most memory that it takes, in MiB; used until that is measured.
     pub(super) memory_mib: u64,
+    /// The memory that it takes besides its emulator's, for a copy of its machine's memory in a file system in memory, in MiB.
+    pub(super) copied_mib: u64,
     /// Whether no other cell may run meanwhile.
     pub(super) alone: bool,
     /// Whether it runs before every other cell.
@@ -303,7 +305,10 @@ impl Schedule {
         match self.budget {
             Budget::Jobs(jobs) => self.running.len() < jobs,
             Budget::Machine { cores, memory_mib } => {
-                let needs = |task: &Task| self.demand.of(task.kind, task.memory_mib);
+                let needs = |task: &Task| {
+                    let (cores, memory_mib) = self.demand.of(task.kind, task.memory_mib);
+                    (cores, memory_mib + task.copied_mib)
+                };
                 let taken: f64 = self.running.iter().map(|task| needs(task).0).sum();
                 let memory: u64 = self.running.iter().chain([task]).map(|task| needs(task).1).sum();
                 let slack = if taken + UNUSED_CORES <= cores { MOST_SLACK } else { SLACK };

@@ -25,6 +25,7 @@ fn task(index: usize, chain: &[&str], seconds: f64) -> Task {
         chain,
         seconds,
         memory_mib: 1000,
+        copied_mib: 0,
         alone: false,
         first: false,
     }
@@ -79,6 +80,16 @@ fn a_cell_that_continues_after_a_reboot_is_first() {
     let first = Task { alone: true, first: true, ..task(1, &[], 5.0) };
     let mut schedule = schedule(vec![task(0, &[], 30.0), first, task(2, &[], 40.0)], 3);
     assert_eq!((schedule.next().unwrap().task.index, schedule.next()), (1, None));
+}
+
+#[test]
+fn a_copy_of_the_memory_in_memory_needs_room_too() {
+    let budget = Budget::Machine { cores: 8.0, memory_mib: 3500 };
+    let copying = |index| Task { copied_mib: 900, ..task(index, &[], 30.0) };
+    let mut both = Schedule::new(vec![copying(0), copying(1)], budget, |_| false);
+    assert_eq!((both.next().unwrap().task.index, both.next()), (0, None));
+    let mut one = Schedule::new(vec![copying(0), task(1, &[], 30.0)], budget, |_| false);
+    assert_eq!([one.next(), one.next()].map(|next| next.unwrap().task.index), [0, 1]);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::rc::Rc;
 
 use nestmatrix_stack::StackPlan;
+use nestmatrix_stack::launcher::BOCHS_TEMPORARY;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::Setting;
 use super::demand::{Emulation, Kind};
@@ -26,19 +28,24 @@ pub(super) fn schedule_of(
     let lengths =
         cells.iter().map(|ready| (ready.seconds, ready.cell.stages().len() + ready.cell.steps.len()));
     let shortest = shortest(lengths).filter(|_| verdict_soon);
+    let copies_in_memory =
+        statfs(BOCHS_TEMPORARY).is_ok_and(|system| system.filesystem_type() == TMPFS_MAGIC);
     let has_system_disk = |stack: &StackPlan| stack.levels.iter().any(|level| level.image.disk().is_some());
     let task = |(index, ready): (usize, &Rc<ReadyCell>)| {
-        let memory = |stack: &StackPlan| u64::from(stack.memory_mib(0));
+        let memory_mib = ready.stack.as_ref().map_or(0, |stack| u64::from(stack.memory_mib(0)));
+        let emulation = Emulation::of(&ready.cell, ready.metal);
+        let copies = emulation == Emulation::Bochs && !ready.snapshots.is_empty() && copies_in_memory;
         Task {
             index,
             kind: Kind {
                 architecture: ready.cell.architecture,
-                emulation: Emulation::of(&ready.cell, ready.metal),
+                emulation,
                 has_system_disk: ready.stack.as_ref().is_ok_and(has_system_disk),
             },
             chain: ready.snapshots.iter().map(|link| link.key.clone()).collect(),
             seconds: ready.seconds,
-            memory_mib: ready.stack.as_ref().map_or(0, memory) + EMULATOR_MEMORY_MIB,
+            memory_mib: memory_mib + EMULATOR_MEMORY_MIB,
+            copied_mib: if copies { memory_mib } else { 0 },
             alone: ready.changes_host,
             first: ready.continues || shortest == Some(index),
         }

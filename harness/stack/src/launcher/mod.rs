@@ -16,6 +16,7 @@ mod windows;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+pub use bochs::TEMPORARY as BOCHS_TEMPORARY;
 use nestmatrix_model::Launch;
 use nestmatrix_model::architecture::BareMachine;
 use nestmatrix_vmm::qemu::{ChannelName, Machine};

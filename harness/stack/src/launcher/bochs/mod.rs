@@ -35,7 +35,7 @@ const BOCHSRC: &str = "bochsrc";
 
 /// Where Bochs makes a file for memory that it does not keep, and for all memory of a machine that it restores: in glibc's own folder for
 /// temporary files, whatever the environment says (tmpfile(3)).
-const TEMPORARY: &str = "/tmp";
+pub const TEMPORARY: &str = "/tmp";
 
 /// The folder, within Bochs' own, with the machine that it restores.
 const RESTORED: &str = "restored";
