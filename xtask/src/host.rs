@@ -4,7 +4,7 @@
 use std::mem;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use clap::{Args, Subcommand};
 use nestmatrix::disposable_host::{
@@ -13,6 +13,7 @@ use nestmatrix::disposable_host::{
 use nestmatrix::report::host_changes;
 use nestmatrix::run::MetalChoice;
 use nestmatrix_model::PROGRAM;
+use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 
 use crate::exit::{Failure, REBOOTING};
@@ -169,10 +170,33 @@ fn reboot() -> Result<(), String> {
     let status = Command::new(words[0]).args(&words[1..]).status();
     let what = words.join(" ");
     match status {
-        // A reboot ends all processes, maybe this one first: tmt hangs up on the test, systemd stops the service. What was found must then
-        // not be restored, as the cell continues after the reboot.
-        Ok(status) if status.success() || status.signal().is_some() => Ok(()),
+        Ok(status) if is_rebooting(status) => Ok(()),
         Ok(status) => Err(format!("{what}: {status}")),
         Err(e) => Err(format!("{what}: {e}")),
+    }
+}
+
+/// Whether the machine reboots after the command that should do it has ended so. A reboot ends all processes, maybe this one first: tmt hangs
+/// up on the test, systemd stops the service. What was found must then not be restored, as the cell continues after the reboot. But the user
+/// who presses Ctrl-C wants no reboot.
+fn is_rebooting(status: ExitStatus) -> bool {
+    let by_user = [Signal::SIGINT, Signal::SIGQUIT].map(|signal| signal as i32);
+    status.success() || status.signal().is_some_and(|signal| !by_user.contains(&signal))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::done(0, true)]
+    #[case::refused(1 << 8, false)]
+    #[case::hung_up_on(Signal::SIGHUP as i32, true)]
+    #[case::ended_by_systemd(Signal::SIGTERM as i32, true)]
+    #[case::interrupted_by_the_user(Signal::SIGINT as i32, false)]
+    fn a_reboot_ends_its_command_and_the_user_ends_the_reboot(#[case] status: i32, #[case] reboots: bool) {
+        assert_eq!(is_rebooting(ExitStatus::from_raw(status)), reboots);
     }
 }
