@@ -3,10 +3,16 @@
 use std::collections::BTreeSet;
 use std::fs::TryLockError;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use crate::cache::{entries, remove, size};
 use crate::package_source::file_names;
 use crate::{Error, Image, Recipe, Store};
+
+/// How often a store tries to lock its cache for itself alone, and the time in between.
+const ATTEMPTS: usize = 20;
+const PAUSE: Duration = Duration::from_millis(25);
 
 impl Store {
     /// Removes everything except the current images of these recipes and their packages. Returns the freed bytes.
@@ -14,7 +20,7 @@ impl Store {
     /// # Errors
     /// [`Error::InUse`] if another process has this cache open.
     pub fn prune(&self, keep: &[&Recipe]) -> Result<u64, Error> {
-        let result = match self.in_use.try_lock() {
+        let result = match self.lock_alone() {
             Ok(()) => self.remove_all_except(keep),
             Err(TryLockError::WouldBlock) => Err(Error::InUse(self.cache.root().to_owned())),
             Err(TryLockError::Error(source)) => Err(Error::io("lock", self.cache.root())(source)),
@@ -22,6 +28,18 @@ impl Store {
         // Changing the kind of a lock releases the old one, even if the new one is refused (flock(2)).
         self.in_use.lock_shared().map_err(Error::io("lock", self.cache.root()))?;
         result
+    }
+
+    /// Locks the cache for this store alone. A process that was started a moment ago has a copy of a lock until it becomes its program, so
+    /// it may take several attempts.
+    fn lock_alone(&self) -> Result<(), TryLockError> {
+        for _ in 1..ATTEMPTS {
+            match self.in_use.try_lock() {
+                Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+                locked => return locked,
+            }
+        }
+        self.in_use.try_lock()
     }
 
     fn remove_all_except(&self, keep: &[&Recipe]) -> Result<u64, Error> {

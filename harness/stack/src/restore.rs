@@ -2,7 +2,7 @@
 //!
 //! A snapshot contains the machine of the outermost level, with all levels that run in it: QEMU has written its devices as for
 //! a migration, and a copy of its memory is next to them. A restored stack maps that copy: it reads only what it needs, and its
-//! writes stay private.
+//! writes stay private. Another emulator than QEMU has saved the devices in its own form, and restores both itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -150,8 +150,9 @@ impl Stack<'_> {
     ) -> Result<(Option<Monitor>, Option<Relay>), Stop> {
         let level = machine.level;
         let devices = self.devices_file()?;
-        let copied = tokio::fs::copy(snapshot.device(), &devices).await;
-        copied.map_err(|e| self.harness(format!("the devices of a snapshot can't be copied: {e}")))?;
+        // Without the permissions: the snapshot's file is read-only, and the next snapshot is written to this one.
+        let copied = async { tokio::fs::write(&devices, tokio::fs::read(snapshot.device()).await?).await };
+        copied.await.map_err(|e| self.harness(format!("the devices of a snapshot can't be copied: {e}")))?;
         let Started { monitor, relay } = self.start(machine, on).await?;
         let Some((monitor, notices)) = monitor else { return Ok((None, relay)) };
         self.watch.listen_to(level.into(), notices);

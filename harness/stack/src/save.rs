@@ -87,8 +87,8 @@ impl Stack<'_> {
             Ok(Err(why)) => return Ok(Err(why.to_string())),
             Err(abort) => return Err(self.explain(abort, false).await),
         };
-        match tokio::fs::rename(&devices, draft.device()).await {
-            Ok(()) => self.finish(draft, memory).await,
+        match tokio::fs::copy(&devices, draft.device()).await {
+            Ok(_) => self.finish(draft, memory).await,
             Err(e) => Ok(Err(format!("what the emulator wrote can't be copied: {e}"))),
         }
     }

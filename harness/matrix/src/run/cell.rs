@@ -99,10 +99,9 @@ impl Run {
             let is_last = is_rebooted || self.host_problem.borrow().is_some();
             // In a debug session the user has inspected the first attempt, and that is what they asked for.
             let may_be_retried = !is_retry && !is_last && self.setting.inspector.is_none();
-            if may_be_retried
-                && needs_retry(cell.innermost(), !cell.faults.is_empty(), &verdict, observation.restored)
-            {
-                if observation.restored == Some(false) {
+            let restore = Restore::of(observation.restored, ready.copied_mib().is_none());
+            if may_be_retried && needs_retry(cell.innermost(), !cell.faults.is_empty(), &verdict, restore) {
+                if restore.casts_doubt() {
                     self.discard(snapshot.as_ref());
                 }
                 set_aside(&folder, attempts.len()).map_err(cannot_record)?;
@@ -153,7 +152,10 @@ impl Run {
             }
             None => (None, self.why_not_restored(ready).await),
             Some(key) => match ready.snapshots.iter().find(|link| link.key == *key) {
-                Some(link) => self.look_up(link).await,
+                Some(link) => match self.no_room_to_restore(ready) {
+                    None => self.look_up(link).await,
+                    why => (None, why),
+                },
                 None => (None, None),
             },
         }
@@ -168,11 +170,37 @@ impl Run {
     }
 }
 
+/// Whether an attempt was restored from a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Restore {
+    /// It booted from its beginning.
+    No,
+    /// The snapshot could not be restored.
+    Failed,
+    /// It was. An emulator that copies the memory did not try the snapshot before it counted.
+    Done { was_tried: bool },
+}
+
+impl Restore {
+    fn of(restored: Option<bool>, was_tried: bool) -> Self {
+        match restored {
+            None => Self::No,
+            Some(false) => Self::Failed,
+            Some(true) => Self::Done { was_tried },
+        }
+    }
+
+    /// Whether what does not work may be the snapshot's fault.
+    fn casts_doubt(self) -> bool {
+        matches!(self, Self::Failed | Self::Done { was_tried: false })
+    }
+}
+
 /// Whether a cell is retried: if the harness or its machine failed before the innermost level ran, if an erratum of the emulated
 /// metal stopped it, which does not stop every boot, or if a stack that should work ran out of time, which may be this machine's
-/// fault. Everything else that the innermost level does counts. What stops a stack with an injected fault is taken for the fault's
+/// fault, or did not work and came from a snapshot that was not tried before it counted. Everything else that the innermost level does counts. What stops a stack with an injected fault is taken for the fault's
 /// work, unless it is charged to an erratum.
-fn needs_retry(innermost: LevelNumber, has_faults: bool, verdict: &Verdict, restored: Option<bool>) -> bool {
+fn needs_retry(innermost: LevelNumber, has_faults: bool, verdict: &Verdict, restore: Restore) -> bool {
     let Some(stop) = verdict.stop() else { return false };
     match verdict.word() {
         VerdictWord::Error => {
@@ -181,9 +209,9 @@ fn needs_retry(innermost: LevelNumber, has_faults: bool, verdict: &Verdict, rest
             let for_good = stop.symptom.kind() == SymptomKind::CommandLineRejected;
             let early = !for_good && stop.stage > Stage::Provision && stop.stage <= innermost;
             let is_erratum = stop.symptom.charged_to().is_some();
-            restored == Some(false) || is_erratum || (!has_faults && early)
+            restore == Restore::Failed || is_erratum || (!has_faults && early)
         }
-        VerdictWord::Fail => !has_faults && stop.is_timeout(),
+        VerdictWord::Fail => !has_faults && (stop.is_timeout() || restore.casts_doubt()),
         _ => false,
     }
 }
@@ -223,14 +251,26 @@ mod tests {
         let stop = Stop { stage: stage.parse().unwrap(), symptom, blame: Blame::Harness };
         let innermost = LevelNumber::ALL[2];
         let is_erratum = stop.symptom.charged_to().is_some();
-        assert_eq!(needs_retry(innermost, false, &Verdict::Error(stop.clone()), None), expected);
-        assert_eq!(needs_retry(innermost, true, &Verdict::Error(stop), None), is_erratum, "with a fault");
+        assert_eq!(needs_retry(innermost, false, &Verdict::Error(stop.clone()), Restore::No), expected);
+        assert_eq!(
+            needs_retry(innermost, true, &Verdict::Error(stop), Restore::No),
+            is_erratum,
+            "with a fault"
+        );
     }
 
-    #[test]
-    fn what_the_innermost_level_does_counts() {
+    #[rstest]
+    #[case::of_a_cold_stack(Restore::No, false)]
+    #[case::of_a_restored_one(Restore::Done { was_tried: true }, false)]
+    #[case::from_a_snapshot_that_was_not_tried(Restore::Done { was_tried: false }, true)]
+    fn what_the_innermost_level_does_counts_unless_its_snapshot_may_be_at_fault(
+        #[case] restore: Restore,
+        #[case] expected: bool,
+    ) {
         let stop =
             Stop { stage: "l2-boot".parse().unwrap(), symptom: stopped_by_qemu(None), blame: Blame::Stack };
-        assert!(!needs_retry(LevelNumber::ALL[2], false, &Verdict::Fail(stop), None));
+        let innermost = LevelNumber::ALL[2];
+        assert_eq!(needs_retry(innermost, false, &Verdict::Fail(stop.clone()), restore), expected);
+        assert!(!needs_retry(innermost, true, &Verdict::Fail(stop), restore), "a fault may be the cause");
     }
 }

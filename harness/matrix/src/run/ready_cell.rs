@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use nestmatrix_images::{Catalog, Image, InstalledEmulator, Kernel, Product, Recipe};
-use nestmatrix_model::architecture::{ArchInfo, BareMachine};
+use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_model::{FaultAction, Launch, LevelNumber, Step};
 use nestmatrix_stack::host::Emulator;
 use nestmatrix_stack::{Inputs, LevelPlan, Metal, SnapshotKey, StackPlan};
 use nestmatrix_vmm::qemu::SWTPM;
 
 use super::cell_folders::CellFolders;
+use super::demand::Emulation;
 use super::level_plan::{LevelUefi, level_plan, swtpm_archive};
 use super::machine_change::machine_change;
 use super::other_qemu::other_qemu_image;
@@ -115,8 +116,7 @@ impl Readiness<'_> {
         let derived = |level: LevelNumber| is_derived(levels, level, &self.setting.catalog);
         let other_l0 = derived(LevelNumber::ALL[0]).then(|| "its L0 has another kernel or QEMU".to_owned());
         let installed = outermost.as_ref().is_ok_and(|outermost| outermost.installed.is_some());
-        let on_own_bochs =
-            installed && matches!(ArchInfo::of(cell.architecture).metal, BareMachine::Bochs(_));
+        let on_own_bochs = installed && Emulation::of(cell, metal) == Emulation::Bochs;
         let own_bochs = on_own_bochs.then(|| "your build of Bochs has no display that saves".to_owned());
         let always_cold = always_cold(planned).or(other_l0).or(own_bochs);
         let snapshots = match (&self.setting.snapshots, &always_cold, &stack, &outermost) {
@@ -237,7 +237,11 @@ impl Readiness<'_> {
         outermost: &Outermost,
         derived: impl Fn(LevelNumber) -> bool,
     ) -> Vec<SnapshotLink> {
-        // No other run restores a stack that was put together for one trial; a snapshot of it would only take room.
+        // No other run restores a stack that was put together for one trial; a snapshot of it would only take room. If images are files of
+        // L0, those of all levels are in each snapshot.
+        if stack.images_are_files() && stack.levels.iter().any(|plan| derived(plan.level)) {
+            return Vec::new();
+        }
         let own = stack.levels.iter().enumerate().take_while(|(_, plan)| !derived(plan.level));
         let savable = own.filter(|(_, plan)| {
             let inspector = self.setting.inspector.as_deref();
@@ -260,6 +264,12 @@ impl ReadyCell {
     pub(super) fn images(&self) -> BTreeMap<LevelNumber, &Image> {
         let levels = self.levels.iter();
         levels.filter_map(|level| Some((level.planned.spec.level, level.image.as_ref()?))).collect()
+    }
+
+    /// The size of the machine's memory, in MiB, if its emulator copies that to a file to restore the machine.
+    pub(super) fn copied_mib(&self) -> Option<u64> {
+        let copies = Emulation::of(&self.cell, self.metal) == Emulation::Bochs && !self.snapshots.is_empty();
+        self.stack.as_ref().ok().filter(|_| copies).map(|stack| stack.memory_mib(0).into())
     }
 
     /// The image of the emulator that runs its outermost level, if it comes from one.

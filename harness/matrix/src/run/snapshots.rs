@@ -5,9 +5,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use nestmatrix_model::LevelNumber;
+use nestmatrix_stack::launcher::BOCHS_TEMPORARY;
 use nestmatrix_stack::{
     Draft, Finished, Inputs, Lookup, Snapshot, SnapshotCache, SnapshotKey, SnapshotSaver,
 };
+use nix::sys::statvfs::statvfs;
 
 use super::execute::Run;
 use super::ready_cell::{ReadyCell, SnapshotLink};
@@ -80,6 +82,14 @@ impl Run {
         tracing::warn!("{why}; the stack boots from its beginning");
         self.report(SnapshotNews::Lost(link.key.clone()));
         (None, Some(why))
+    }
+
+    /// Why this machine has no room to restore a cell, if so. The snapshot is not at fault, and stays.
+    pub(super) fn no_room_to_restore(&self, ready: &ReadyCell) -> Option<String> {
+        let bytes = ready.copied_mib()? << 20;
+        let system = statvfs(BOCHS_TEMPORARY).ok()?;
+        let free = system.blocks_available().saturating_mul(system.fragment_size());
+        (free < bytes).then(|| format!("{BOCHS_TEMPORARY} has no room for a copy of its memory"))
     }
 
     /// Why a cell boots from its beginning.

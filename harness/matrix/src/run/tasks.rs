@@ -32,20 +32,18 @@ pub(super) fn schedule_of(
         statfs(BOCHS_TEMPORARY).is_ok_and(|system| system.filesystem_type() == TMPFS_MAGIC);
     let has_system_disk = |stack: &StackPlan| stack.levels.iter().any(|level| level.image.disk().is_some());
     let task = |(index, ready): (usize, &Rc<ReadyCell>)| {
-        let memory_mib = ready.stack.as_ref().map_or(0, |stack| u64::from(stack.memory_mib(0)));
-        let emulation = Emulation::of(&ready.cell, ready.metal);
-        let copies = emulation == Emulation::Bochs && !ready.snapshots.is_empty() && copies_in_memory;
+        let memory = |stack: &StackPlan| u64::from(stack.memory_mib(0));
         Task {
             index,
             kind: Kind {
                 architecture: ready.cell.architecture,
-                emulation,
+                emulation: Emulation::of(&ready.cell, ready.metal),
                 has_system_disk: ready.stack.as_ref().is_ok_and(has_system_disk),
             },
             chain: ready.snapshots.iter().map(|link| link.key.clone()).collect(),
             seconds: ready.seconds,
-            memory_mib: memory_mib + EMULATOR_MEMORY_MIB,
-            copied_mib: if copies { memory_mib } else { 0 },
+            memory_mib: ready.stack.as_ref().map_or(0, memory) + EMULATOR_MEMORY_MIB,
+            copied_mib: ready.copied_mib().filter(|_| copies_in_memory).unwrap_or_default(),
             alone: ready.changes_host,
             first: ready.continues || shortest == Some(index),
         }

@@ -44,7 +44,7 @@ pub(crate) use relay::as_channel;
 pub use run_delay::RunDelay;
 pub use scratch::Scratch;
 pub use swtpm::script as swtpm_script;
-pub(crate) use tcp_owner::{accept_of, listens_as};
+pub(crate) use tcp_owner::{accept_of, ports_of};
 pub use this_machine::run_here;
 pub use this_machine::{Emulator, ThisMachine};
 pub(crate) use this_machine::{LocalProcess, MachineKeeper};

@@ -2,6 +2,7 @@
 //!
 //! Every local user can connect to a port on the loopback interface, and listen on a free one.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -9,6 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// The kernel's table of TCP sockets (proc_net(5), Documentation/networking/proc_net_tcp.rst).
 const TABLE: &str = "/proc/net/tcp";
+
+/// The state of a socket that listens (Linux: include/net/tcp_states.h).
+const LISTEN: &str = "0A";
 
 /// The remote address of a socket that listens.
 const LISTENS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
@@ -34,8 +38,32 @@ pub(crate) async fn accept_of(listener: &TcpListener, uid: u32) -> io::Result<Tc
 ///
 /// # Errors
 /// The table can't be read.
-pub(crate) fn listens_as(uid: u32, address: SocketAddrV4) -> io::Result<bool> {
+pub(super) fn listens_as(uid: u32, address: SocketAddrV4) -> io::Result<bool> {
     Ok(owner(address, LISTENS)? == Some(uid))
+}
+
+/// The ports on which the process with this identifier listens by IPv4.
+///
+/// # Errors
+/// The table, or the process's list of files, can't be read.
+pub(crate) fn ports_of(id: i32) -> io::Result<Vec<u16>> {
+    let sockets = std::fs::read_dir(format!("/proc/{id}/fd"))?;
+    let sockets = sockets.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+    let sockets: BTreeSet<String> =
+        sockets.filter_map(|name| inode_in(&name.to_string_lossy()).map(str::to_owned)).collect();
+    let table = std::fs::read_to_string(TABLE)?;
+    let listening = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
+        (*state == LISTEN && sockets.contains(*inode)).then_some(port)
+    });
+    Ok(listening.collect())
+}
+
+/// `123` of `socket:[123]` (proc_pid_fd(5)).
+fn inode_in(name: &str) -> Option<&str> {
+    name.strip_prefix("socket:[")?.strip_suffix(']')
 }
 
 /// The user of the socket at `local` whose peer is `remote`; none if there is no such socket.

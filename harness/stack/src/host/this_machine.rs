@@ -279,6 +279,11 @@ impl LocalProcess {
         Self { process: RefCell::new(process), swtpm: None, keeper: None }
     }
 
+    /// Its process identifier.
+    pub(crate) fn id(&self) -> i32 {
+        self.process.borrow().id()
+    }
+
     /// The same, whose machine this saves and checks.
     pub(crate) fn kept_by(self, keeper: impl MachineKeeper + 'static) -> Self {
         Self { keeper: Some(Box::new(keeper)), ..self }
@@ -325,8 +330,7 @@ impl RunningProcess for LocalProcess {
     }
 
     fn check_restored(&self) -> Result<(), HostError> {
-        let id = self.process.borrow().id();
-        self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.check_restored(id))
+        self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.check_restored(self.id()))
     }
 
     fn kill(&self) -> Pending<'_, ()> {

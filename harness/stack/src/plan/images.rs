@@ -164,7 +164,7 @@ impl StackPlan {
     }
 
     /// Whether images are separate files in L0, since its metal has no virtio disks.
-    pub(super) fn images_are_files(&self) -> bool {
+    pub fn images_are_files(&self) -> bool {
         self.metal == Metal::Emulated && !self.runs_on_qemu()
     }
 

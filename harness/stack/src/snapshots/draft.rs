@@ -55,12 +55,12 @@ impl Draft {
         Ok(Self { folder, lock, level, inputs })
     }
 
-    /// The file with the devices, as QEMU has written them.
+    /// The file with the devices, as the emulator has written them.
     pub fn device(&self) -> PathBuf {
         self.folder.path().join(DEVICE)
     }
 
-    /// Copies the memory of the paused machine from `memory`, its disks and the records of its levels. Blocks meanwhile.
+    /// Copies the memory of the machine as it was saved, from `memory`, its disks and the records of its levels. Blocks meanwhile.
     ///
     /// # Errors
     /// The operating system reports an error.

@@ -51,7 +51,7 @@ impl SnapshotKey {
 pub struct SnapshotLevel {
     /// Its number.
     pub level: LevelNumber,
-    /// The process of its QEMU in the level below; absent for the outermost, whose QEMU is started again.
+    /// The process of its QEMU in the level below; absent for the outermost, whose emulator is started again.
     pub pid: Option<i64>,
     /// The version of its QEMU.
     pub qemu: String,

@@ -6,7 +6,7 @@
 //!     lock               held by those who use it, and by the process that removes it
 //!     state.json         what it is, and the SHA-256 of its files
 //!     seal               the SHA-256 of state.json
-//!     device             the devices, as QEMU writes them when it migrates a machine
+//!     device             the devices: as QEMU writes them when it migrates a machine, or as an archive of what another emulator saves
 //!     memory             the memory, with holes where it is all zeros
 //!     disks/             what its levels from disks have written
 //!     records/           consoles and conversations up to here

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::host::{HostError, LocalProcess, listens_as, opened};
+use crate::host::{HostError, LocalProcess, opened, ports_of};
 
 /// The ports on which Bochs listens for a client of its display; it takes the first that it gets (Bochs: gui/rfb.h).
 const PORTS: RangeInclusive<u16> = 5900..=5949;
@@ -36,17 +36,16 @@ const SERVER_INIT: usize = 24;
 /// The message that reports the mouse (7.5.5).
 const POINTER_EVENT: u8 = 5;
 
-/// How long Bochs may take to open its display and to greet its client.
-const GREETS_WITHIN: Duration = Duration::from_secs(10);
-/// How long Bochs may take to answer a click, and to save half a gigabyte.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+/// How long Bochs may take to open its display and to greet its client. If that is another process, no greeting comes.
+const GREETS_WITHIN: Duration = Duration::from_secs(30);
 /// The interval at which its display and its output are looked at.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What Bochs prints when it asks for a folder, has saved the machine, or could not (Bochs: gui/textconfig.cc, gui/gui.cc).
+/// What Bochs prints when it asks for a folder, and when it has saved the machine (Bochs: gui/textconfig.cc, gui/gui.cc).
 const ASKS: &str = "path to an existing folder";
 const SAVED: &str = "Do you want to continue?";
-const FAILED: &str = "Failed to save state";
+/// What it prints instead of the message that it could not, which this interface of Bochs does not show.
+const FAILED: &str = "notify callback called with event type";
 
 /// A port for a display, which no other harness takes.
 pub(super) struct DisplayPort {
@@ -104,7 +103,7 @@ impl Saver {
         answers: UnixStream,
         [folder, output]: [&Path; 2],
     ) -> Result<Self, HostError> {
-        let connected = timeout(GREETS_WITHIN, client(port.number()));
+        let connected = timeout(GREETS_WITHIN, client(process.id()));
         let connected = async { connected.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) };
         let display = opened(process, connected, "waiting for the display of Bochs").await?;
         let (mut from, display) = display.into_split();
@@ -122,8 +121,10 @@ impl Saver {
 
     /// Saves the machine, which goes on afterwards, to a new folder; returns that.
     ///
+    /// This sets no limits of its own: as long as Bochs asks, it stands still, and the stack must not go on.
+    ///
     /// # Errors
-    /// Bochs does not answer in time, or fails to write.
+    /// Bochs fails to write.
     pub(super) async fn save(&self) -> io::Result<PathBuf> {
         // Its path contains only what Bochs reads of a line, whatever the folder around it is called.
         let name = format!("saved-{}", self.saves.replace(self.saves.get() + 1));
@@ -150,31 +151,29 @@ impl Saver {
 
     /// Waits until Bochs has printed `text` behind the first `before` bytes of its output.
     async fn printed(&self, before: u64, text: &str) -> io::Result<()> {
-        let waits = async {
-            loop {
-                let output = std::fs::read(&self.output)?;
-                let new = output.get(usize::try_from(before).unwrap_or(usize::MAX)..).unwrap_or_default();
-                let new = String::from_utf8_lossy(new);
-                if new.contains(text) {
-                    return Ok(());
-                }
-                if new.contains(FAILED) {
-                    return Err(io::Error::other("Bochs failed to save its machine"));
-                }
-                tokio::time::sleep(POLL).await;
+        loop {
+            let output = std::fs::read(&self.output)?;
+            let new = output.get(usize::try_from(before).unwrap_or(usize::MAX)..).unwrap_or_default();
+            let new = String::from_utf8_lossy(new);
+            if new.contains(text) {
+                return Ok(());
             }
-        };
-        let late = |_| Err(io::Error::other(format!("Bochs did not print \"{text}\" in time")));
-        timeout(ANSWERS_WITHIN, waits).await.unwrap_or_else(late)
+            if new.contains(FAILED) {
+                return Err(io::Error::other("Bochs failed to save its machine"));
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 }
 
-/// Connects to the display that listens on `port`, as its only client.
-async fn client(port: u16) -> io::Result<TcpStream> {
-    let own = nix::unistd::geteuid().as_raw();
-    while !listens_as(own, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))? {
-        tokio::time::sleep(POLL).await;
-    }
+/// Connects to the display of the process `id`, as its only client. That listens on the chosen port only if it may use no other one.
+async fn client(id: i32) -> io::Result<TcpStream> {
+    let port = loop {
+        match ports_of(id)?.into_iter().find(|port| PORTS.contains(port)) {
+            Some(port) => break port,
+            None => tokio::time::sleep(POLL).await,
+        }
+    };
     let mut display = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     greet(&mut display).await?;
     Ok(display)
@@ -216,6 +215,17 @@ mod tests {
         }
     }
 
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_display_of_another_process_is_not_taken() {
+        let port = DisplayPort::choose().unwrap();
+        let _display = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port.number())).await.unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(ports_of(own).unwrap().contains(&port.number()));
+        // The first process of this machine, or of its container, listens to no display.
+        let other = ports_of(1).unwrap_or_default();
+        assert!(!other.contains(&port.number()), "{other:?}");
+    }
+
     /// Plays the display of Bochs for one client, and returns what it got after the greeting.
     async fn play(listener: TcpListener, version: &[u8]) -> io::Result<Vec<u8>> {
         let (mut client, _) = listener.accept().await?;
@@ -234,23 +244,24 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn the_harness_greets_as_a_client_does() {
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (client, got) = tokio::join!(
-            async {
-                let mut display = client(port).await.unwrap();
-                display.write_all(b"click").await.unwrap();
-            },
-            play(listener, VERSION)
-        );
-        assert_eq!((client, got.unwrap()), ((), b"click".to_vec()));
+        let clicks = async |mut display: TcpStream| {
+            greet(&mut display).await.unwrap();
+            display.write_all(b"click").await.unwrap();
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let display = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let ((), got) = tokio::join!(clicks(display), play(listener, VERSION));
+        assert_eq!(got.unwrap(), b"click");
     }
 
     #[tokio::test(flavor = "current_thread")]
     async fn another_server_is_no_display() {
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (refused, _) = tokio::join!(client(port), play(listener, b"SSH-2.0-OpenS"));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut display = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (refused, _) = tokio::join!(greet(&mut display), async {
+            let (mut client, _) = listener.accept().await.unwrap();
+            client.write_all(b"SSH-2.0-Open").await.unwrap();
+        });
         assert_eq!(refused.unwrap_err().to_string(), "it is not the display of Bochs");
     }
 }

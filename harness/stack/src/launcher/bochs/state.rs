@@ -22,8 +22,7 @@ const LOG_OPTIONS: &str = "logopts";
 /// Writes all files of `folder` but the memory and the configuration to an archive, in the order of their names.
 ///
 /// # Errors
-/// A list of parameters ends early: Bochs does not say so if the file system is full, and would restore the rest as after a reset. It
-/// notices itself if another file does.
+/// A list of parameters ends early: Bochs does not say so if the file system is full, and would restore the rest as after a reset.
 pub(super) fn pack(folder: &Path, archive: &Path) -> io::Result<()> {
     let mut names = fs::read_dir(folder)?
         .map(|entry| Ok(entry?.file_name()))
