@@ -166,7 +166,8 @@ impl Saver {
     }
 }
 
-/// Connects to the display of the process `id`, as its only client. That listens on the chosen port only if it may use no other one.
+/// Connects to the display of the process `id`, as its only client. Where nothing confines the process, it may have taken another port than
+/// the chosen one.
 async fn client(id: i32) -> io::Result<TcpStream> {
     let port = loop {
         match ports_of(id)?.into_iter().find(|port| PORTS.contains(port)) {
