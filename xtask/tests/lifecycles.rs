@@ -101,5 +101,6 @@ trials! {
     an_l1_is_paused_saved_and_reset_and_its_l2_lives_on_or_again;
     #[ignore = "boots one more stack, twice"]
     a_save_whose_qemu_is_killed_is_an_error_that_says_so;
+    #[ignore = "boots one more stack"]
     a_save_without_room_is_an_error_that_says_so;
 }
