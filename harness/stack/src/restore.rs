@@ -98,7 +98,7 @@ impl Stack<'_> {
             return Ok(());
         }
         let why = String::from_utf8_lossy(&renewed.stderr).into_owned();
-        Err(self.harness(format!("{} can't be told of its new channels: {why}", up.id.level)))
+        Err(self.harness(format!("{} can't be given its new channels: {why}", up.id.level)))
     }
 
     fn not_as_saved(&self, why: String) -> Stop {

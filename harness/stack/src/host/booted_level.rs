@@ -6,7 +6,6 @@ use std::iter;
 use std::rc::Rc;
 
 use nestmatrix_model::LevelNumber;
-use nestmatrix_model::architecture::ArchInfo;
 use nestmatrix_vmm::guest::{Agent, ExecOutput};
 use nestmatrix_vmm::qemu::{Backing, ChannelName, ImageFile, Machine, OtherQemu, Part, Placement};
 use nestmatrix_vmm::shell::quote;
@@ -15,8 +14,8 @@ use crate::traffic::prepare_script;
 
 use super::process_in_level::ProcessInLevel;
 use super::{
-    ClosingReport, CommandLine, Facts, Host, HostError, MachineHost, NearEnds, Pending, Relay,
-    RunningProcess, facts, other_qemu, swtpm,
+    ClosingReport, CommandLine, Host, HostError, MachineHost, NearEnds, Pending, Relay, RunningProcess,
+    facts, other_qemu, swtpm,
 };
 
 /// Where a level keeps the harness's files; a file system in memory.
@@ -230,13 +229,8 @@ impl Host for BootedLevel {
         Some(&self.agent)
     }
 
-    fn facts<'a>(&'a self, profile: &'a ArchInfo, before: &'a str) -> Pending<'a, Facts> {
-        Box::pin(async move {
-            let quicker = if self.relay.is_some() { QUICK_LINE } else { "" };
-            let script = [quicker, before, &facts::script_with_counters(profile.kvm_module)].concat();
-            let output = self.run(&script).await?;
-            Ok(Facts::parse(&String::from_utf8_lossy(&output.stdout)))
-        })
+    fn before_facts(&self) -> &'static str {
+        if self.relay.is_some() { QUICK_LINE } else { "" }
     }
 
     fn machine_host(self: Rc<Self>) -> Result<Rc<dyn MachineHost>, HostError> {

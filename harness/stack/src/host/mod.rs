@@ -137,11 +137,17 @@ pub trait Host {
         })
     }
 
+    /// The script of its own that it runs before it is asked about itself.
+    fn before_facts(&self) -> &'static str {
+        ""
+    }
+
     /// Runs the script `before`, and asks the host about itself. Both are one command, since each command is expensive in a
     /// level.
     fn facts<'a>(&'a self, profile: &'a ArchInfo, before: &'a str) -> Pending<'a, Facts> {
         Box::pin(async move {
-            let script = [before, &facts::script_with_counters(profile.kvm_module)].concat();
+            let facts = facts::script_with_counters(profile.kvm_module);
+            let script = [self.before_facts(), before, &facts].concat();
             let output = self.run(&script).await?;
             Ok(Facts::parse(&String::from_utf8_lossy(&output.stdout)))
         })
@@ -256,6 +262,9 @@ pub trait RunningProcess {
     fn ended(&self) -> Pending<'_, Option<QemuEnd>>;
     /// Lets it save its machine, which goes on afterwards: the devices to this file. Returns the file with the memory. QEMU is asked through
     /// its monitor instead.
+    ///
+    /// # Errors
+    /// It has no way to do that, or fails to.
     fn save<'a>(&'a self, _devices: &'a Path) -> Pending<'a, File> {
         Box::pin(std::future::ready(Err(HostError::unsavable())))
     }

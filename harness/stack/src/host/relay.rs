@@ -46,8 +46,8 @@ impl Relay {
         &self.secret
     }
 
-    /// The script by which a restored level learns the secret, and ends the connections that it had before: their other ends are gone, and
-    /// it does not know.
+    /// The script that gives a restored level the secret, and ends the connections that it had before. Their other ends are gone, which the
+    /// level can't notice.
     pub(crate) fn renewal(&self) -> String {
         format!(
             "echo {} >/run/relay-secret; kill $(cat /run/relayed) 2>/dev/null; : >/run/relayed\n",

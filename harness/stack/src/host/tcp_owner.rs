@@ -11,9 +11,6 @@ use tokio::net::{TcpListener, TcpStream};
 /// The kernel's table of TCP sockets (proc_net(5), Documentation/networking/proc_net_tcp.rst).
 const TABLE: &str = "/proc/net/tcp";
 
-/// The state of a socket that listens (Linux: include/net/tcp_states.h).
-const LISTEN: &str = "0A";
-
 /// The remote address of a socket that listens.
 const LISTENS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
 
@@ -51,12 +48,12 @@ pub(crate) fn ports_of(id: i32) -> io::Result<Vec<u16>> {
     let sockets = sockets.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
     let sockets: BTreeSet<String> =
         sockets.filter_map(|name| inode_in(&name.to_string_lossy()).map(str::to_owned)).collect();
-    let table = std::fs::read_to_string(TABLE)?;
+    let (table, listens) = (std::fs::read_to_string(TABLE)?, written(LISTENS));
     let listening = table.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        let (local, remote, inode) = (fields.get(1)?, fields.get(2)?, fields.get(9)?);
         let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
-        (*state == LISTEN && sockets.contains(*inode)).then_some(port)
+        (*remote == listens && sockets.contains(*inode)).then_some(port)
     });
     Ok(listening.collect())
 }

@@ -1,4 +1,4 @@
-//! What Bochs is told about its machine.
+//! The configuration of Bochs: its machine, and what that is connected to.
 
 use std::fmt::Write as _;
 use std::io;
@@ -17,7 +17,7 @@ pub(super) const MOST_MEMORY_MIB: u32 = 2048;
 /// The port of L0 that is forwarded.
 const RELAY_PORT: u16 = 5000;
 
-/// The display of the machine, which shows nothing that anyone needs.
+/// The display of the machine. What it shows is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Display {
     /// None, as the user's build has it.
