@@ -31,7 +31,8 @@ const ABSENT_IN_FOLDER: ([&str; 2], &str) =
 impl Undelivered {
     /// Parses apt's errors of a failed download. Returns nothing if there is any other problem than missing files, such as a full
     /// disk, a broken connection or a wrong checksum.
-    pub(crate) fn read(suites: &[String], output: &str) -> Option<Self> {
+    #[must_use]
+    pub fn read(suites: &[String], output: &str) -> Option<Self> {
         let mut packages = Vec::new();
         for line in output.lines().filter(|line| line.starts_with("E: ")) {
             if SUMMARIES.iter().any(|summary| line.starts_with(summary)) {

@@ -109,7 +109,7 @@ impl Parts {
         let setup = setup.replace("PRIVATE", &read(&key)).replace("SERVICE", &documented_service());
         let packages = ["openssh-server", "procps", "qemu-system-x86", "rsync"];
         let contents =
-            Contents { suite: SUITE, packages: &packages, afterwards: &setup, ..Contents::default() };
+            Contents { suite: SUITE, packages: &packages, afterwards: Some(&setup), ..Contents::default() };
         let system = match System::install_with(contents, &folder.join("system.tar")) {
             Ok(system) => system,
             Err(error @ Error::Undelivered(_)) => trials::ignore(&error.to_string()),

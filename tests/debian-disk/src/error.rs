@@ -1,3 +1,4 @@
+use nestmatrix_images::Undelivered;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -11,9 +12,9 @@ pub enum Error {
     /// The host's apt configuration names no archive.
     #[error(transparent)]
     Archive(#[from] nestmatrix_images::Error),
-    /// The archive does not deliver the packages.
-    #[error("mmdebstrap cannot install the system: {0}")]
-    Undelivered(String),
+    /// The archive lists packages of the system that it does not have.
+    #[error("cannot install the system: {0}")]
+    Undelivered(Undelivered),
     /// A file or folder could not be used.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

@@ -2,6 +2,7 @@
 
 use crate::loaders::{self, Loaders};
 use crate::{Error, tool};
+use nestmatrix_images::Undelivered;
 use nestmatrix_model::Isa;
 use std::path::{Path, PathBuf};
 
@@ -54,13 +55,13 @@ pub struct Contents<'a> {
     /// Packages besides those that every such system has.
     pub packages: &'a [&'a str],
     /// A shell script that runs when all packages are installed, with the folder of the system as `$1`.
-    pub afterwards: &'a str,
+    pub afterwards: Option<&'a str>,
 }
 
 impl Default for Contents<'_> {
     /// Debian 13 for amd64, with nothing more. Its kernel is signed for secure boot, also the one for clouds.
     fn default() -> Self {
-        Self { isa: Isa::Amd64, suite: "trixie", packages: &[], afterwards: ":" }
+        Self { isa: Isa::Amd64, suite: "trixie", packages: &[], afterwards: None }
     }
 }
 
@@ -81,7 +82,8 @@ impl System {
     /// Writes it as a tar archive of about 300 MB. It takes about 35 s.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if a program is missing; [`Error::Undelivered`] if mmdebstrap fails.
+    /// [`Error::Unavailable`] if a program is missing; [`Error::Undelivered`] if the archive lacks packages that it lists;
+    /// [`Error::Tool`] if mmdebstrap fails for another reason.
     pub fn install(archive: &Path) -> Result<Self, Error> {
         Self::install_with(Contents::default(), archive)
     }
@@ -97,15 +99,18 @@ impl System {
             return Err(Error::Unavailable(reason));
         }
         let addresses = nestmatrix_images::archives(ORIGIN, &[suite.to_owned()])?;
-        let mut said = String::new();
+        let mut failed = Error::Unexpected(format!("apt knows no archive of {suite}"));
         for address in addresses {
             match install(contents, &address, loaders, archive) {
                 Ok(()) => return Ok(Self { archive: archive.to_owned(), loaders }),
-                Err(Error::Tool { output, .. }) => said = last_lines(&output),
+                Err(Error::Tool { program, status, output }) => {
+                    let undelivered = Undelivered::read(&[suite.to_owned()], &downloads(&output));
+                    failed = undelivered.map_or(Error::Tool { program, status, output }, Error::Undelivered);
+                }
                 Err(other) => return Err(other),
             }
         }
-        Err(Error::Undelivered(said))
+        Err(failed)
     }
 
     /// Where the archive is.
@@ -132,14 +137,34 @@ fn install(contents: Contents<'_>, address: &str, loaders: &Loaders, archive: &P
     }
     command.args(loaders.afterwards.map(|script| format!("--customize-hook={script}")));
     command.arg(format!("--customize-hook={AFTERWARDS}"));
-    command.arg(format!("--customize-hook={}", contents.afterwards));
+    command.args(contents.afterwards.map(|script| format!("--customize-hook={script}")));
     command.arg(contents.suite).arg(archive).arg(address);
     tool::run(&mut command).map(drop)
 }
 
-/// The lines that say why apt or dpkg failed.
-fn last_lines(output: &str) -> String {
-    let lines: Vec<&str> =
-        output.lines().filter(|line| line.starts_with("E:") || line.starts_with("W:")).collect();
-    lines[lines.len().saturating_sub(5)..].join("; ")
+/// The lines of apt about downloads that failed. The others are those of mmdebstrap, which fails as well then.
+fn downloads(output: &str) -> String {
+    output.lines().filter(|line| line.starts_with("E: Failed to fetch ")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_file_that_the_archive_lacks_is_the_archives_fault() {
+        let fault = |reason: &str| {
+            let output = format!(
+                "I: downloading packages with apt...\n\
+                 E: Failed to fetch http://a.example/debian/pool/main/d/dbus/dbus_1.16.2-2_amd64.deb  {reason}\n\
+                 E: apt-get -o Dir::Bin::dpkg=env failed: E: setup failed\n\
+                 E: mmdebstrap failed to run\n"
+            );
+            Undelivered::read(&["trixie".to_owned()], &downloads(&output))
+        };
+        assert_eq!(fault("404  Not Found [IP: 192.0.2.1 80]").unwrap().packages, ["dbus 1.16.2-2"]);
+        assert_eq!(fault("Connection timed out"), None);
+        let hook = "I: running --customize-hook directly: : /tmp/x\nE: setup failed: E: command failed: :\n";
+        assert_eq!(Undelivered::read(&["trixie".to_owned()], &downloads(hook)), None);
+    }
 }

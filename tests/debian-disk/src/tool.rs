@@ -55,7 +55,7 @@ pub fn unavailable() -> Option<String> {
     let missing = PROGRAMS.iter().filter(|(program, _)| find(program).is_none());
     let (programs, mut packages): (Vec<&str>, Vec<&str>) = missing.copied().unzip();
     if programs.is_empty() {
-        return if is_root() { None } else { no_range() };
+        return if is_root() { no_mounts(&[]) } else { no_range().or_else(|| no_mounts(&["--user"])) };
     }
     packages.sort_unstable();
     packages.dedup();
@@ -65,6 +65,12 @@ pub fn unavailable() -> Option<String> {
 pub(crate) fn is_root() -> bool {
     // The owner of this process' folder is its effective user.
     fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0)
+}
+
+/// Why mmdebstrap can't mount anything, such as in a container without that privilege. `user` asks for a user namespace.
+fn no_mounts(user: &[&str]) -> Option<String> {
+    let tried = run(Command::new("unshare").args(user).args(["--mount", "true"]));
+    tried.err().map(|error| error.to_string())
 }
 
 /// Why mmdebstrap can't have a user namespace: the user has no range of user ids.

@@ -30,7 +30,7 @@ fn system() -> &'static System {
     }
     let installed = SYSTEM.get_or_init(|| match System::install(&folder().join("system.tar")) {
         Ok(system) => Ok(system),
-        Err(Error::Undelivered(why)) => Err(why),
+        Err(Error::Undelivered(packages)) => Err(packages.to_string()),
         Err(other) => panic!("{other}"),
     });
     installed.as_ref().unwrap_or_else(|why| ignore(why))
@@ -143,7 +143,7 @@ fn a_disk_for_arm_boots_by_uefi() {
         ignore(&reason);
     }
     let system = match System::cached_for(Isa::Arm64, &folder().join("debian-disk")) {
-        Err(Error::Undelivered(why)) => ignore(&why),
+        Err(Error::Undelivered(why)) => ignore(&why.to_string()),
         other => other.unwrap(),
     };
     let disk = Raw::make_of(&system, None);
