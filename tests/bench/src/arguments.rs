@@ -45,6 +45,8 @@ pub enum Yardstick {
     Matrix,
     /// The stack of the script on Intel, with all levels booted
     Intel,
+    /// The stack of the script on Intel, restored from a snapshot
+    IntelSnapshot,
     /// The stack of the script on POWER9, with all levels booted
     Power9,
     /// The default profile, first without snapshots and then with them

@@ -97,6 +97,8 @@ pub struct Findings {
     pub matrix_cold: Times,
     /// The script's stack on Intel.
     pub intel: Times,
+    /// The script's stack on Intel, from a snapshot.
+    pub intel_snapshot: Times,
     /// The script's stack on POWER9.
     pub power9: Times,
     /// The default profile, without snapshots before.
@@ -151,7 +153,7 @@ impl Findings {
     }
 
     /// The yardsticks that boot stacks. Their references are the ratios in docs/performance.md.
-    fn yardsticks(&self) -> [Yardstick<'_>; 9] {
+    fn yardsticks(&self) -> [Yardstick<'_>; 10] {
         let yardstick = |name, times, target, reference| Yardstick { name, times, target, reference };
         [
             yardstick("cold: one stack", &self.cold, Some(COLD), Some(0.57)),
@@ -160,6 +162,7 @@ impl Findings {
             yardstick("matrix: a cell, again", &self.matrix_again, Some(MATRIX_AGAIN), Some(0.14)),
             yardstick("matrix: a cell, cold", &self.matrix_cold, None, Some(0.31)),
             yardstick("intel: one stack", &self.intel, None, Some(3.50)),
+            yardstick("intel: one restored stack", &self.intel_snapshot, None, None),
             yardstick("power9: one stack", &self.power9, None, Some(1.29)),
             yardstick("default profile, first time", &self.profile_first, None, None),
             yardstick("default profile, again", &self.profile_again, None, None),
@@ -244,6 +247,11 @@ impl Findings {
 /// The duration of a run; none if a cell stopped early.
 pub fn time(records: &[Record]) -> Option<f64> {
     span(records).filter(|_| records.iter().all(|record| is_whole(record.verdict)))
+}
+
+/// The duration of a run whose cells all came from a snapshot.
+pub fn restored_time(records: &[Record]) -> Option<f64> {
+    time(records).filter(|_| records.iter().all(Record::restored))
 }
 
 /// Whether a cell with this verdict came as far as it can. The matrix of the yardsticks has no cell that stops or is skipped.

@@ -15,9 +15,8 @@ use xtask::signals::Signals;
 use xtask::terminal::print;
 
 use crate::arguments::{Bench, Yardstick};
-use crate::findings::{Findings, time};
+use crate::findings::{Findings, restored_time, time};
 use crate::harness_alone;
-use crate::records::Record;
 use crate::stacks::{Cells, Prepared, Ran, Stacks, Stopped};
 
 /// A cell measured alone has the machine to itself.
@@ -74,7 +73,7 @@ impl Bench {
         all.filter_map(|yardstick| match yardstick {
             Yardstick::Cold | Yardstick::Snapshot | Yardstick::Repeat => Some(Cells::One),
             Yardstick::Matrix => Some(Cells::Matrix),
-            Yardstick::Intel => Some(Cells::Intel),
+            Yardstick::Intel | Yardstick::IntelSnapshot => Some(Cells::Intel),
             Yardstick::Power9 => Some(Cells::Power9),
             Yardstick::DefaultProfile => Some(Cells::DefaultProfile),
             Yardstick::Harness => None,
@@ -190,13 +189,16 @@ impl Rounds<'_> {
         let wants = |yardstick| self.arguments.wants(yardstick);
         let (cold, snapshot, matrix) =
             (wants(Yardstick::Cold), wants(Yardstick::Snapshot), wants(Yardstick::Matrix));
-        let (intel, power9, profile) =
-            (wants(Yardstick::Intel), wants(Yardstick::Power9), wants(Yardstick::DefaultProfile));
+        let (intel, intel_snapshot) = (wants(Yardstick::Intel), wants(Yardstick::IntelSnapshot));
+        let (power9, profile) = (wants(Yardstick::Power9), wants(Yardstick::DefaultProfile));
         if snapshot || wants(Yardstick::Repeat) {
             self.cell(Cells::One, "before round 1, saves a snapshot", true).await?;
         }
+        if intel_snapshot {
+            self.cell(Cells::Intel, "before round 1, intel saves a snapshot", true).await?;
+        }
         let singles = if cold || snapshot { self.arguments.rounds } else { 0 };
-        let has_long_ones = matrix || intel || power9 || profile;
+        let has_long_ones = matrix || intel || intel_snapshot || power9 || profile;
         let long_rounds = if has_long_ones { self.arguments.matrix_rounds } else { 0 };
         for round in 1..=singles.max(long_rounds) {
             let script = self.stacks.by_hand().await?;
@@ -208,8 +210,7 @@ impl Rounds<'_> {
             }
             if snapshot && round <= singles {
                 let ran = self.cell(Cells::One, &format!("round {round}, snapshot"), true).await?;
-                let restored = ran.records.iter().all(Record::restored);
-                self.findings.snapshot.push(time(&ran.records).filter(|_| restored), script);
+                self.findings.snapshot.push(restored_time(&ran.records), script);
             }
             if round > long_rounds {
                 continue;
@@ -220,6 +221,10 @@ impl Rounds<'_> {
             if intel {
                 let ran = self.cell(Cells::Intel, &format!("round {round}, intel"), false).await?;
                 self.findings.intel.push(time(&ran.records), script);
+            }
+            if intel_snapshot {
+                let ran = self.cell(Cells::Intel, &format!("round {round}, intel, snapshot"), true).await?;
+                self.findings.intel_snapshot.push(restored_time(&ran.records), script);
             }
             if power9 {
                 let ran = self.cell(Cells::Power9, &format!("round {round}, power9"), false).await?;
