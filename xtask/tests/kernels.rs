@@ -187,5 +187,6 @@ trials! {
     };
     a_kernel_for_another_architecture_is_a_mistake;
     a_kernel_of_ones_own_is_booted_and_told_and_one_that_does_not_come_up_is_not_tried;
+    #[ignore = "boots eight hosts: two minutes"]
     the_change_is_found_among_versions_and_what_does_not_boot_is_told;
 }

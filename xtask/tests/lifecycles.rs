@@ -97,6 +97,7 @@ fn an_l1_that_panics_boots_its_crash_kernel_which_shows_the_dump() {
 }
 
 trials! {
+    #[ignore = "boots one more stack, and its L1 three times: two minutes"]
     an_l1_that_panics_boots_its_crash_kernel_which_shows_the_dump;
     an_l1_is_paused_saved_and_reset_and_its_l2_lives_on_or_again;
     #[ignore = "boots one more stack, twice"]

@@ -177,6 +177,8 @@ fn mutants_of_a_cell_that_is_not_green_would_show_nothing() {
 
 trials! {
     a_sample_of_the_mutants_of_a_cell_is_killed_and_a_run_that_was_cut_off_is_resumed;
+    #[ignore = "boots one more stack with all its mutants: one minute"]
     damage_that_nothing_notices_survives_and_fails_the_command;
+    #[ignore = "boots one more stack"]
     mutants_of_a_cell_that_is_not_green_would_show_nothing;
 }

@@ -25,6 +25,9 @@ const ALL: Duration = Duration::from_secs(30 * 60);
 /// The recipe of the images of the machine's stacks: the system that the machine runs itself.
 const OF_STACKS: &str = "debian-13-amd64";
 
+/// What takes minutes on the machine, and is tried at night only.
+const AT_NIGHT: [&str; 3] = ["guest", "hangs", "reboots"];
+
 /// The tests that ran on the machine, by name.
 struct Machine(BTreeMap<String, Tried>);
 
@@ -46,13 +49,19 @@ impl Machine {
     /// Boots the machine in the first test that needs it.
     fn get() -> &'static Self {
         static MACHINE: OnceLock<Machine> = OnceLock::new();
-        MACHINE.get_or_init(|| {
-            let _guard = boots(&of_recipes(&[OF_STACKS, "qemu-x86-amd64"]));
-            Self::boot()
-        })
+        MACHINE.get_or_init(|| Self::boot("usual"))
     }
 
-    fn boot() -> Self {
+    /// What was tried under this name.
+    fn tries(name: &str) -> &'static Tried {
+        static ALL: OnceLock<Machine> = OnceLock::new();
+        let machine =
+            if AT_NIGHT.contains(&name) { ALL.get_or_init(|| Self::boot("all")) } else { Self::get() };
+        machine.tried(name)
+    }
+
+    fn boot(cases: &str) -> Self {
+        let _guard = boots(&of_recipes(&[OF_STACKS, "qemu-x86-amd64"]));
         let place = Place::new();
         let store = Store::open(StoreOptions::default()).unwrap();
         let catalog = images::catalog();
@@ -83,9 +92,10 @@ impl Machine {
         // As a virtual machine of AWS shows itself, except for the hypervisor's signature, which is the emulator's.
         command.args(["-smbios", "type=1,manufacturer=Amazon EC2,product=m8i.large"]);
         command.arg("-kernel").arg(userspace.kernel().unwrap()).arg("-initrd").arg(initramfs);
-        command
-            .arg("-append")
-            .arg([*kernel_parameters, boot_shortcuts.slow_clock, boot_shortcuts.host].join(" "));
+        command.arg("-append").arg(
+            [*kernel_parameters, boot_shortcuts.slow_clock, boot_shortcuts.host, &format!("cases={cases}")]
+                .join(" "),
+        );
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut output = child.stdout.take().unwrap();
@@ -229,7 +239,7 @@ fn append(archive: &mut File, given: &[Given]) {
 }
 
 fn an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence() {
-    let works = Machine::get().tried("works");
+    let works = Machine::tries("works");
     assert_eq!(works.run_code, 0, "{works:#?}");
     let [cell] = works.verdicts.as_slice() else { panic!("{works:#?}") };
     assert_eq!((&cell["verdict"], &cell["metal"]), (&"pass".into(), &"native".into()), "{cell:#}");
@@ -250,14 +260,14 @@ fn an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence() {
 }
 
 fn a_machine_below_which_a_hypervisor_shows_itself_is_l0_and_its_record_says_that() {
-    let [cell] = Machine::get().tried("works").verdicts.as_slice() else { panic!("one cell") };
+    let [cell] = Machine::tries("works").verdicts.as_slice() else { panic!("one cell") };
     let guest_of = &cell["guest_of"];
     assert_eq!((&guest_of["level"], &guest_of["system"]), (&"l0".into(), &"aws".into()), "{cell:#}");
     assert!(cell["evidence"]["this_machine"].is_null(), "{cell:#}");
 }
 
 fn a_machine_that_shows_a_cells_l0_around_itself_is_l1() {
-    let guest = Machine::get().tried("guest");
+    let guest = Machine::tries("guest");
     assert_eq!(guest.run_code, 0, "{guest:#?}");
     // What is skipped comes first.
     let [gcp, aws] = guest.verdicts.as_slice() else { panic!("{guest:#?}") };
@@ -286,7 +296,7 @@ fn a_machine_that_shows_a_cells_l0_around_itself_is_l1() {
 }
 
 fn what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip(name: &str, why: &str) {
-    let tried = Machine::get().tried(name);
+    let tried = Machine::tries(name);
     assert_eq!(tried.run_code, 4, "{tried:#?}");
     let [cell] = tried.verdicts.as_slice() else { panic!("{tried:#?}") };
     assert_eq!(cell["verdict"], "skip", "{cell:#}");
@@ -295,7 +305,7 @@ fn what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip(name: &str
 }
 
 fn the_doctor_names_what_the_machine_lacks(name: &str, lacking: &[&str], mend: &[&str]) {
-    let tried = Machine::get().tried(name);
+    let tried = Machine::tries(name);
     let checkup = tried.doctor.as_ref().unwrap_or_else(|| panic!("{tried:#?}"));
     assert_eq!(checkup["usable"], lacking.is_empty(), "{checkup:#}");
     assert_eq!(tried.doctor_code, i32::from(!lacking.is_empty()), "{checkup:#}");
@@ -317,13 +327,13 @@ fn the_doctor_names_what_the_machine_lacks(name: &str, lacking: &[&str], mend: &
 }
 
 fn a_machine_is_changed_only_with_its_administrators_permission(name: &str, why: &str) {
-    let tried = Machine::get().tried(name);
+    let tried = Machine::tries(name);
     assert_eq!((tried.run_code, tried.verdicts.len()), (2, 0), "{tried:#?}");
     assert!(tried.has_said(why), "{}", tried.said);
 }
 
 fn a_disposable_host_is_changed_by_a_cell_and_restored() {
-    let tried = Machine::get().tried("disposable");
+    let tried = Machine::tries("disposable");
     assert_eq!(tried.doctor.as_ref().unwrap()["host"]["disposable-host"]["permitted"], true, "{tried:#?}");
     assert_eq!(tried.run_code, 0, "{tried:#?}");
     let [cell] = tried.verdicts.as_slice() else { panic!("{tried:#?}") };
@@ -350,7 +360,7 @@ fn a_disposable_host_is_changed_by_a_cell_and_restored() {
 }
 
 fn an_interrupted_run_restores_the_machine_first() {
-    let tried = Machine::get().tried("interrupted");
+    let tried = Machine::tries("interrupted");
     assert_eq!(tried.run_code, 130, "{tried:#?}");
     let [before, meanwhile, after] = tried.states.as_slice() else { panic!("{tried:#?}") };
     assert_eq!(before, after);
@@ -384,7 +394,7 @@ fn what_a_killed_run_changed_is_restored_by_the_next_command() {
 }
 
 fn a_cell_continues_after_it_has_rebooted_the_machine() {
-    let tried = Machine::get().tried("reboots");
+    let tried = Machine::tries("reboots");
     assert_eq!(tried.run_code, 0, "{tried:#?}");
     let [cell] = tried.verdicts.as_slice() else { panic!("{tried:#?}") };
     assert_eq!((&cell["verdict"], &cell["metal"]), (&"pass".into(), &"native".into()), "{cell:#}");
@@ -426,6 +436,7 @@ fn a_cell_continues_after_it_has_rebooted_the_machine() {
 trials! {
     an_ordinary_user_of_a_machine_that_can_nest_gets_a_verdict_with_evidence;
     a_machine_below_which_a_hypervisor_shows_itself_is_l0_and_its_record_says_that;
+    #[ignore = "boots the machine for everything that is tried on it: seven minutes"]
     a_machine_that_shows_a_cells_l0_around_itself_is_l1;
     what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip {
         nesting_off(
@@ -440,6 +451,9 @@ trials! {
             "no-module",
             "needs a usable /dev/kvm, with kvm_amd loaded: this machine has none that this user may open"
         ),
+    };
+    #[ignore = "boots the machine for everything that is tried on it: seven minutes"]
+    what_keeps_a_machine_from_being_l0_is_told_as_the_reason_of_a_skip {
         hangs(
             "hangs",
             "needs a KVM that runs stock guests: /dev/kvm opens here, but a trial guest failed (l1-boot: "
@@ -455,12 +469,16 @@ trials! {
     a_disposable_host_is_changed_by_a_cell_and_restored;
     an_interrupted_run_restores_the_machine_first;
     what_a_killed_run_changed_is_restored_by_the_next_command;
+    #[ignore = "boots the machine for everything that is tried on it: seven minutes"]
     a_cell_continues_after_it_has_rebooted_the_machine;
     the_doctor_names_what_the_machine_lacks {
         works("works", &[], &[]),
         nesting_off("nesting-off", &["nested-parameter"], &["sudo modprobe -r kvm_amd", "sudo modprobe kvm_amd nested=1"]),
         no_permission("no-permission", &["kvm-permission", "nested-parameter"], &["sudo chmod 660 /dev/kvm"]),
         no_module("no-module", &["kvm-module", "kvm-device"], &["sudo modprobe kvm_amd"]),
+    };
+    #[ignore = "boots the machine for everything that is tried on it: seven minutes"]
+    the_doctor_names_what_the_machine_lacks {
         hangs("hangs", &["kvm-proof"], &[]),
     };
 }

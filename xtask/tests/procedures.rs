@@ -13,28 +13,32 @@ use serde_json::Value;
 /// Longest wait for all stacks of the run.
 const ALL: Duration = Duration::from_secs(30 * 60);
 
-const CELLS: [&str; 5] = [
-    "rhel-8-persist-nesting/amd/*",
-    "rhel-8-several-l1/amd/*",
-    "rhel-8-performance/amd/*",
-    "rhel-10-amd-migration/amd/*",
-    "rhel-10-non-kvm-l0/amd/qemu-tcg/*",
-];
+const CELLS: [&str; 3] =
+    ["rhel-8-persist-nesting/amd/*", "rhel-10-amd-migration/amd/*", "rhel-10-non-kvm-l0/amd/qemu-tcg/*"];
+const OTHER_CELLS: [&str; 2] = ["rhel-8-several-l1/amd/*", "rhel-8-performance/amd/*"];
 
-/// The run over the cells, made by the first test that needs it.
+/// The run over the first cells, made by the first test that needs it.
 fn procedures() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
-    RUN.get_or_init(|| {
-        let _guard = boots(&of_cells(&checkout().join("scenarios"), &CELLS));
-        let place = Place::new();
-        let mut command = place.run_matrix();
-        command.args(["--metal", "emulated", "--jobs", "1"]).args(CELLS);
-        place.finish(command, ALL).keep("procedures")
-    })
+    RUN.get_or_init(|| run(&CELLS, "procedures"))
 }
 
-fn cell(scenario: &str, verdict: &str) -> Cell {
-    let cell = procedures().cell(&format!("{scenario}/"));
+/// The run over the others.
+fn other_procedures() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| run(&OTHER_CELLS, "other-procedures"))
+}
+
+fn run(cells: &[&str], name: &str) -> Run {
+    let _guard = boots(&of_cells(&checkout().join("scenarios"), cells));
+    let place = Place::new();
+    let mut command = place.run_matrix();
+    command.args(["--metal", "emulated", "--jobs", "1"]).args(cells);
+    place.finish(command, ALL).keep(name)
+}
+
+fn cell(run: &Run, scenario: &str, verdict: &str) -> Cell {
+    let cell = run.cell(&format!("{scenario}/"));
     assert_eq!(cell.text("verdict"), verdict, "{:#}", cell.record);
     assert!(cell.record["evidence"].is_object(), "it worked: {:#}", cell.record);
     cell
@@ -50,19 +54,19 @@ fn what_is_known_to_be_stale_does_not_fail_the_run() {
     let run = procedures();
     assert_eq!(run.code, Some(0), "{run:#?}");
     let tally = &run.record()["verdicts"];
-    assert_eq!((&tally["pass"], &tally["xpass"]), (&4.into(), &1.into()), "{tally}");
+    assert_eq!((&tally["pass"], &tally["xpass"]), (&2.into(), &1.into()), "{tally}");
     assert!(run.stdout.contains("known stale since"), "{}", run.stdout);
 }
 
 fn what_lies_on_l0s_disk_outlives_a_reboot() {
-    let cell = cell("rhel-8-persist-nesting", "pass");
+    let cell = cell(procedures(), "rhel-8-persist-nesting", "pass");
     assert_eq!(outputs(&cell, "reboot"), ["L0 is up again; nested=0", "L0 is up again; nested=1"]);
     let boots = cell.console("L0").iter().filter(|line| line.starts_with("nestmatrix: level up")).count();
     assert_eq!(boots, 3);
 }
 
 fn a_migrated_l1_is_run_by_another_qemu_and_its_l2_lives_on() {
-    let cell = cell("rhel-10-amd-migration", "xpass");
+    let cell = cell(procedures(), "rhel-10-amd-migration", "xpass");
     let seen = outputs(&cell, "migrate").remove(0);
     assert!(seen.starts_with("from QEMU ") && seen.contains(", completed in "), "{seen}");
     assert!(seen.contains("L2 answers, its counter was "), "{seen}");
@@ -76,7 +80,7 @@ fn a_migrated_l1_is_run_by_another_qemu_and_its_l2_lives_on() {
 }
 
 fn a_second_l1_runs_beside_the_first() {
-    let cell = cell("rhel-8-several-l1", "pass");
+    let cell = cell(other_procedures(), "rhel-8-several-l1", "pass");
     let seen = outputs(&cell, "boot-another").remove(0);
     assert!(
         seen.starts_with("a second L1 is up, kernel 5.10.") && seen.ends_with(", and runs an L2 of its own"),
@@ -107,7 +111,7 @@ fn a_second_l1_runs_beside_the_first() {
 }
 
 fn loops_are_set_against_those_of_l0() {
-    let cell = cell("rhel-8-performance", "pass");
+    let cell = cell(other_procedures(), "rhel-8-performance", "pass");
     for (index, level) in cell.record["levels"].as_array().unwrap().iter().enumerate() {
         for name in ["cpu", "syscall", "exit"] {
             let time = &level["loops"][name];
@@ -124,7 +128,7 @@ fn loops_are_set_against_those_of_l0() {
 }
 
 fn an_emulator_as_l0_leaves_kvm_to_the_levels_inside() {
-    let cell = cell("rhel-10-non-kvm-l0", "pass");
+    let cell = cell(procedures(), "rhel-10-non-kvm-l0", "pass");
     let evidence = &cell.record["evidence"];
     assert_eq!(evidence["emulator_is_l0"], true);
     assert_eq!(
@@ -139,7 +143,9 @@ trials! {
     what_is_known_to_be_stale_does_not_fail_the_run;
     what_lies_on_l0s_disk_outlives_a_reboot;
     a_migrated_l1_is_run_by_another_qemu_and_its_l2_lives_on;
+    #[ignore = "boots two more stacks, one of them with two L1: two minutes"]
     a_second_l1_runs_beside_the_first;
+    #[ignore = "boots two more stacks, one of them with two L1: two minutes"]
     loops_are_set_against_those_of_l0;
     an_emulator_as_l0_leaves_kvm_to_the_levels_inside;
 }

@@ -23,8 +23,10 @@ const ALL: Duration = Duration::from_secs(30 * 60);
 /// Longest wait for a command that boots nothing.
 const SHORT: Duration = Duration::from_secs(5 * 60);
 
-/// The scenario whose every cell on AMD asks for RHEL 8 or RHEL 9 at each level.
+/// Each level of a cell of this scenario on AMD is RHEL 8 or RHEL 9.
 const CELLS: &str = "rhel-9-preview/amd/*";
+/// One of them, with both.
+const ONE: &str = "rhel-9-preview/amd/rhel-9.2+/rhel-8.8+/rhel-9.2+";
 
 /// The repository, or the end of a test that can't have it.
 fn repository(store: &Store) -> Arc<Repository> {
@@ -89,7 +91,7 @@ fn versions(cell: &Cell, fact: &str) -> Vec<String> {
     levels.iter().map(|level| level[fact].as_str().unwrap_or("-").to_owned()).collect()
 }
 
-fn every_cell_of_a_scenario_runs_on_the_vendors_packages() {
+fn cells_run_on_the_vendors_packages(glob: &str, count: usize) {
     let _guard = Boots::begin();
     let place = Place::new();
     let store = Store::open(StoreOptions::default()).unwrap();
@@ -102,10 +104,10 @@ fn every_cell_of_a_scenario_runs_on_the_vendors_packages() {
 
     let mut command = in_own_cache(&place, place.run_matrix());
     // Neither stand-ins nor rebuilds: whatever runs is the product.
-    command.args(["--metal", "emulated", "--deny-stand-ins", "--deny-rebuilds", CELLS]);
+    command.args(["--metal", "emulated", "--deny-stand-ins", "--deny-rebuilds", glob]);
     let run = place.finish(command, ALL).keep("vendor-packages");
     let cells = run.cells();
-    assert_eq!(cells.len(), 4, "{run:#?}");
+    assert_eq!(cells.len(), count, "{run:#?}");
     for cell in &cells {
         let name = cell.text("cell");
         assert_eq!(cell.text("verdict"), "pass", "{name}: {:#}", cell.record);
@@ -144,6 +146,8 @@ fn a_source_that_is_gone_fails_the_run_before_anything_boots() {
 }
 
 trials! {
-    every_cell_of_a_scenario_runs_on_the_vendors_packages;
+    cells_run_on_the_vendors_packages { one(ONE, 1) };
+    #[ignore = "boots three more stacks"]
+    cells_run_on_the_vendors_packages { all(CELLS, 4) };
     a_source_that_is_gone_fails_the_run_before_anything_boots;
 }

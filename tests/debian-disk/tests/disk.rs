@@ -22,18 +22,23 @@ use trials::{ignore, trials};
 const ESP: u64 = 4096 * 512;
 const ROOT: u64 = 36864 * 512;
 
-/// The system, which is installed once in each run.
+/// The system, which the tests that boot its disk use as well.
 fn system() -> &'static System {
     static SYSTEM: OnceLock<Result<System, String>> = OnceLock::new();
     if let Some(reason) = unavailable() {
         ignore(&reason);
     }
-    let installed = SYSTEM.get_or_init(|| match System::install(&folder().join("system.tar")) {
+    let installed = SYSTEM.get_or_init(|| match System::cached(&cache()) {
         Ok(system) => Ok(system),
         Err(Error::Undelivered(packages)) => Err(packages.to_string()),
         Err(other) => panic!("{other}"),
     });
     installed.as_ref().unwrap_or_else(|why| ignore(why))
+}
+
+/// The folder in which the system is kept.
+fn cache() -> PathBuf {
+    folder().join("debian-disk")
 }
 
 /// A folder on the file system of the build, since disks are large.
@@ -142,7 +147,7 @@ fn a_disk_for_arm_boots_by_uefi() {
     if let Some(reason) = unavailable_for(Isa::Arm64) {
         ignore(&reason);
     }
-    let system = match System::cached_for(Isa::Arm64, &folder().join("debian-disk")) {
+    let system = match System::cached_for(Isa::Arm64, &cache()) {
         Err(Error::Undelivered(why)) => ignore(&why.to_string()),
         other => other.unwrap(),
     };
