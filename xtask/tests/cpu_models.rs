@@ -145,5 +145,6 @@ fn a_signal_in_the_middle_ends_a_sweep_in_order() {
 
 trials! {
     each_model_is_booted_from_one_snapshot_and_a_sweep_that_was_killed_is_resumed;
+    #[ignore = "boots one more stack"]
     a_signal_in_the_middle_ends_a_sweep_in_order;
 }

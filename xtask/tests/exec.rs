@@ -271,6 +271,7 @@ trials! {
     commands_run_in_the_levels_of_a_kept_stack;
     #[ignore = "boots six more stacks, most of them from a snapshot: one minute"]
     a_command_has_a_stack_of_its_own_and_nothing_of_it_is_left;
+    #[ignore = "compiles another project, and boots one more stack"]
     the_tests_of_the_example_run_in_a_level;
     what_cannot_run_is_refused_with_its_own_exit_code;
 }

@@ -82,5 +82,6 @@ trials! {
     a_unified_kernel_is_started_by_uefi_and_returns_the_nonce_of_its_boot;
     #[ignore = "boots one more stack"]
     a_unified_kernel_knows_hyper_v_and_needs_none_of_the_old_timers;
+    #[ignore = "boots three more stacks: one minute"]
     an_l1_whose_qemu_has_no_microvm_runs_l2_as_q35_and_is_no_word_on_its_image;
 }
