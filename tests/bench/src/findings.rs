@@ -162,7 +162,7 @@ impl Findings {
             yardstick("matrix: a cell, again", &self.matrix_again, Some(MATRIX_AGAIN), Some(0.14)),
             yardstick("matrix: a cell, cold", &self.matrix_cold, None, Some(0.31)),
             yardstick("intel: one stack", &self.intel, None, Some(3.50)),
-            yardstick("intel: one restored stack", &self.intel_snapshot, None, None),
+            yardstick("intel: one restored stack", &self.intel_snapshot, None, Some(1.05)),
             yardstick("power9: one stack", &self.power9, None, Some(1.29)),
             yardstick("default profile, first time", &self.profile_first, None, None),
             yardstick("default profile, again", &self.profile_again, None, None),
