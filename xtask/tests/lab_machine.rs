@@ -352,8 +352,6 @@ fn a_run_goes_on_after_a_loss_of_power_between_two_reboots() {
     lab.switch_on();
     assert_passed(&lab.verdicts(1), 1);
     assert_eq!(lab.state(), before);
-    // The first boot, one after the loss of power, and two that the cell asked for. A cell that began anew would ask for a third.
-    assert_eq!(lab.consoles().matches("Linux version ").count(), 4);
 }
 
 fn tmt_reboots_the_machine_and_runs_the_test_again() {
