@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{Cell, Place, Run, boots, of_cells, require, scenarios, trials};
 
-/// The scenarios that are tested in one run: those that lie about what a pass needs, and one of each other kind.
+/// The scenarios that are tested in one run: those that could make a stack without steps look green, and some of the others.
 const FAULTS: [&str; 9] = [
     "l1-without-kvm",
     "l2-on-tcg",

@@ -25,7 +25,7 @@ const ALL: Duration = Duration::from_secs(30 * 60);
 /// The recipe of the images of the machine's stacks: the system that the machine runs itself.
 const OF_STACKS: &str = "debian-13-amd64";
 
-/// What takes minutes on the machine, and is tried at night only.
+/// What takes long on the machine, and is tried at night only.
 const AT_NIGHT: [&str; 3] = ["guest", "hangs", "reboots"];
 
 /// The tests that ran on the machine, by name.

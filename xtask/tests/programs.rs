@@ -226,7 +226,7 @@ fn each_case_of_a_program_in_each_level_has_a_result() {
     let user = User::new();
     user.payloads(&["add", "tap", "tap", "--file", "data"]);
     user.payloads(&["add", "hanging", "hanging"]);
-    // A small program with libraries that a minimal level lacks.
+    // A small program, some of whose libraries are missing in a minimal level.
     let compiled = find_program("ls").unwrap();
     user.payloads(&["add", "compiled", compiled.to_str().unwrap()]);
     let run = user.run().keep("programs");

@@ -82,7 +82,7 @@ impl System {
     /// Writes it as a tar archive of about 300 MB. It takes about 35 s.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if a program is missing; [`Error::Undelivered`] if the archive lacks packages that it lists;
+    /// [`Error::Unavailable`] if a program is missing; [`Error::Undelivered`] if packages that the archive lists are missing there;
     /// [`Error::Tool`] if mmdebstrap fails for another reason.
     pub fn install(archive: &Path) -> Result<Self, Error> {
         Self::install_with(Contents::default(), archive)
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_file_that_the_archive_lacks_is_the_archives_fault() {
+    fn only_a_missing_file_is_the_archives_fault() {
         let fault = |reason: &str| {
             let output = format!(
                 "I: downloading packages with apt...\n\
